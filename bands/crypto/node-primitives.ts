@@ -1,0 +1,84 @@
+/**
+ * The fast implementation of the primitives, on node:crypto and node:zlib. Where this runtime's OpenSSL
+ * refuses an algorithm (a FIPS build, a trimmed library), the portable code answers instead.
+ */
+import { createCipheriv, createDecipheriv, createHash, createHmac, getCiphers } from 'node:crypto';
+import { crc32 } from 'node:zlib';
+import { noblePrimitives } from '../format/noble-primitives.ts';
+import { type AeadKey, type CipherName, type Primitives, TAG_BYTES } from '../format/primitives.ts';
+
+const SHA256_BYTES = 32;
+const supported = new Set(getCiphers());
+
+/** Whether node:crypto runs `cipher` here. */
+export function hasNativeCipher(cipher: CipherName | 'aes-256-ecb'): boolean {
+  return supported.has(cipher);
+}
+
+function hkdfExpand(pseudoRandomKey: Uint8Array, info: Uint8Array, length: number): Uint8Array {
+  const blocks = Math.ceil(length / SHA256_BYTES);
+  if (blocks > 255) throw new RangeError('length: HKDF-Expand gives at most 255 blocks');
+  const output = new Uint8Array(blocks * SHA256_BYTES);
+  let previous: Uint8Array = new Uint8Array(0);
+  for (let i = 0; i < blocks; i++) {
+    previous = createHmac('sha256', pseudoRandomKey)
+      .update(previous)
+      .update(info)
+      .update(Uint8Array.of(i + 1))
+      .digest();
+    output.set(previous, i * SHA256_BYTES);
+  }
+  return output.subarray(0, length);
+}
+
+function ecbBlocks(direction: 'encrypt' | 'decrypt', key: Uint8Array, blocks: Uint8Array): Uint8Array {
+  if (!hasNativeCipher('aes-256-ecb')) {
+    return direction === 'encrypt' ? noblePrimitives.encryptBlocks(key, blocks) : noblePrimitives.decryptBlocks(key, blocks);
+  }
+  const make = direction === 'encrypt' ? createCipheriv : createDecipheriv;
+  const cipher = make('aes-256-ecb', key, null).setAutoPadding(false);
+  const output = cipher.update(blocks);
+  cipher.final(); // whole blocks without padding: nothing is left, but a partial block throws here
+  return output;
+}
+
+// The type of createCipheriv depends on the literal cipher name; both of ours take the same options.
+const AEAD_OPTIONS = { authTagLength: TAG_BYTES } as const;
+
+function cipherOf({ cipher, key, nonce }: AeadKey): ReturnType<typeof createCipheriv> & { getAuthTag(): Buffer } {
+  return cipher === 'aes-256-gcm' ? createCipheriv(cipher, key, nonce, AEAD_OPTIONS) : createCipheriv(cipher, key, nonce, AEAD_OPTIONS);
+}
+
+function decipherOf({ cipher, key, nonce }: AeadKey): ReturnType<typeof createDecipheriv> & { setAuthTag(tag: Uint8Array): unknown } {
+  return cipher === 'aes-256-gcm' ? createDecipheriv(cipher, key, nonce, AEAD_OPTIONS) : createDecipheriv(cipher, key, nonce, AEAD_OPTIONS);
+}
+
+export const nodePrimitives: Primitives = {
+  sha256: (data) => createHash('sha256').update(data).digest(),
+  hkdfExpand,
+  crc32: (data) => crc32(data),
+  encryptBlocks: (key, blocks) => ecbBlocks('encrypt', key, blocks),
+  decryptBlocks: (key, blocks) => ecbBlocks('decrypt', key, blocks),
+  seal(aead, plain, out) {
+    if (!hasNativeCipher(aead.cipher)) return noblePrimitives.seal(aead, plain, out);
+    const cipher = cipherOf(aead);
+    out.set(cipher.update(plain));
+    cipher.final();
+    out.set(cipher.getAuthTag(), plain.length);
+  },
+  open(aead, sealed, out) {
+    if (!hasNativeCipher(aead.cipher)) return noblePrimitives.open(aead, sealed, out);
+    const end = sealed.length - TAG_BYTES;
+    if (end < 0) return false;
+    const decipher = decipherOf(aead);
+    decipher.setAuthTag(sealed.subarray(end));
+    const plain = decipher.update(sealed.subarray(0, end));
+    try {
+      decipher.final();
+    } catch {
+      return false; // the tag does not match: nothing of `plain` leaves this function
+    }
+    out.set(plain);
+    return true;
+  },
+};

@@ -1,0 +1,46 @@
+/**
+ * The key tree. FORMAT.md, "Keys".
+ *
+ *     master ── volume key (one a volume) ── records key, names key, band key
+ *
+ * Each arrow is HKDF-Expand with SHA-256 (RFC 5869): info = label ‖ 0 ‖ id.
+ */
+import { expand } from '@noble/hashes/hkdf.js';
+import { sha256 } from '@noble/hashes/sha2.js';
+import { concat, utf8 } from './bytes.ts';
+import { KEY_BYTES } from './primitives.ts';
+
+/** Bytes of a volume's, repository's or key domain's id. */
+export const ID_BYTES = 16;
+
+/** The keys of one volume. Each is 32 bytes; `wipeKeys` overwrites them. */
+export interface VolumeKeys {
+  readonly recordsKey: Uint8Array;
+  readonly namesKey: Uint8Array;
+  readonly bandKey: Uint8Array;
+  /** 16 bytes: the key domain that the band key belongs to; the volume's own id by default. */
+  readonly domainId: Uint8Array;
+}
+
+function derive(key: Uint8Array, label: string, id: Uint8Array): Uint8Array {
+  return expand(sha256, key, concat(utf8(label), Uint8Array.of(0), id), KEY_BYTES);
+}
+
+/** The volume key: good for one volume and nothing else. */
+export function deriveVolumeKey(masterKey: Uint8Array, volumeId: Uint8Array): Uint8Array {
+  return derive(masterKey, 'timeband/v1/volume', volumeId);
+}
+
+export function deriveVolumeKeys(volumeKey: Uint8Array, volumeId: Uint8Array): VolumeKeys {
+  return {
+    recordsKey: derive(volumeKey, 'timeband/v1/records', volumeId),
+    namesKey: derive(volumeKey, 'timeband/v1/names', volumeId),
+    bandKey: derive(volumeKey, 'timeband/v1/bands', volumeId),
+    domainId: volumeId,
+  };
+}
+
+/** Overwrites keys with zeros. The runtime may hold copies that it cannot reach. */
+export function wipeKeys(...keys: readonly Uint8Array[]): void {
+  for (const key of keys) key.fill(0);
+}

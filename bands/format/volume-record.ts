@@ -1,0 +1,54 @@
+/** A volume's record: its name and band size, sealed. FORMAT.md, "Volume". */
+import { TimebandError } from '../errors.ts';
+import { isBandBytes } from './geometry.ts';
+import { type JsonCodec, jsonCodec } from './json-record.ts';
+import { SESSION_ID_PATTERN } from './session-id.ts';
+
+export interface VolumeRecord {
+  readonly name: string;
+  readonly bandBytes: number;
+  readonly createdMs: number;
+  readonly note: string;
+}
+
+export const MAX_NAME_BYTES = 255;
+
+/** Why `name` cannot name a volume, or undefined if it can. Each part of it is a folder in a mount. */
+export function volumeNameProblem(name: string): string | undefined {
+  if (name === '') return 'it is empty';
+  if (new TextEncoder().encode(name).length > MAX_NAME_BYTES) return `it is longer than ${MAX_NAME_BYTES} bytes`;
+  if (/[\p{Cc}\p{Cs}=@]/u.test(name)) return 'it holds a control character, "=" or "@"';
+  for (const part of name.split('/')) {
+    if (part === '') return 'a slash must stand between two names';
+    if (part === '.' || part === '..') return `a part of it is "${part}"`;
+    if (part === 'latest' || SESSION_ID_PATTERN.test(part)) return `"${part}" is reserved for sessions`;
+  }
+  return undefined;
+}
+
+/** @throws TimebandError USAGE */
+export function checkVolumeName(name: string): void {
+  const problem = volumeNameProblem(name);
+  if (problem !== undefined) throw new TimebandError(`"${name}" cannot be a volume's name: ${problem}.`, { code: 'USAGE' });
+}
+
+export const volumeRecordCodec: JsonCodec<VolumeRecord> = jsonCodec('volume record', {
+  toJson: (record) => ({
+    format: 'timeband-volume',
+    version: 1,
+    name: record.name,
+    bandBytes: record.bandBytes,
+    created: new Date(record.createdMs).toISOString(),
+    note: record.note,
+  }),
+  fromJson(fields) {
+    fields.constant('format', 'timeband-volume');
+    fields.constant('version', 1);
+    const name = fields.string('name');
+    const problem = volumeNameProblem(name);
+    if (problem !== undefined) throw new TimebandError(`volume record: the name is not valid: ${problem}`, { code: 'RECORD_CORRUPT' });
+    const bandBytes = fields.integer('bandBytes');
+    if (!isBandBytes(bandBytes)) throw new TimebandError(`volume record: ${bandBytes} is not a band size`, { code: 'RECORD_CORRUPT' });
+    return { name, bandBytes, createdMs: fields.time('created'), note: fields.string('note') };
+  },
+});
