@@ -1,0 +1,144 @@
+/** Files that are whole or absent: private modes, atomic replacement, durability. The only code that writes small files. */
+import { execFile } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { constants, type Stats } from 'node:fs';
+import { type FileHandle, lstat, mkdir, open, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { errnoOf, ioError, TimebandError } from '../errors.ts';
+
+export const FILE_MODE = 0o600;
+export const DIRECTORY_MODE = 0o700;
+/** Names that begin so are unfinished and are never read. */
+export const TEMPORARY_PREFIX = '.tmp-';
+
+const run = promisify(execFile);
+
+/** Makes a directory with mode 0700; its parent must exist. With `allowExisting`, one that is there is fine. */
+export async function createDirectory(directory: string, options: { readonly allowExisting?: boolean } = {}): Promise<void> {
+  try {
+    await mkdir(directory, { mode: DIRECTORY_MODE });
+  } catch (error) {
+    if (options.allowExisting === true && errnoOf(error) === 'EEXIST') return;
+    throw ioError(error, 'make the folder', directory);
+  }
+}
+
+/** Makes a directory's entries durable. */
+export async function syncDirectory(directory: string): Promise<void> {
+  try {
+    await using handle = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+    await handle.sync();
+  } catch (error) {
+    throw ioError(error, 'make durable', directory);
+  }
+}
+
+/** Makes everything in the file system that holds `directory` durable (syncfs, through coreutils' `sync -f`). */
+export async function syncFileSystem(directory: string): Promise<void> {
+  try {
+    await run('sync', ['-f', '--', directory]);
+  } catch (cause) {
+    throw new TimebandError(
+      `cannot make ${directory} durable: "sync -f" failed (${String(cause)}). Nothing was committed; check the disk and try again.`,
+      {
+        code: 'IO_ERROR',
+        cause,
+        path: directory,
+      },
+    );
+  }
+}
+
+/** Writes all of `bytes` at `position`; a short write is continued. */
+export async function writeFully(handle: FileHandle, bytes: Uint8Array, position: number): Promise<void> {
+  for (let done = 0; done < bytes.length; ) {
+    const { bytesWritten } = await handle.write(bytes, done, bytes.length - done, position + done);
+    done += bytesWritten;
+  }
+}
+
+/** Writes a new file (mode 0600) and makes it durable; fails if it exists. */
+export async function writeNewFile(file: string, bytes: Uint8Array): Promise<void> {
+  try {
+    await using handle = await open(file, 'wx', FILE_MODE);
+    await writeFully(handle, bytes, 0);
+    await handle.sync();
+  } catch (error) {
+    throw ioError(error, 'write', file);
+  }
+}
+
+/** Puts `bytes` at `file` so that a reader or a crash sees the old file or the new one, whole. */
+export async function replaceFile(file: string, bytes: Uint8Array): Promise<void> {
+  const temporary = path.join(path.dirname(file), `${TEMPORARY_PREFIX}${randomBytes(8).toString('hex')}`);
+  try {
+    await writeNewFile(temporary, bytes);
+    await rename(temporary, file);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw ioError(error, 'write', file);
+  }
+  await syncDirectory(path.dirname(file));
+}
+
+/** What `readRegularFile` reports for a file that is not there. */
+export interface ReadOptions {
+  /** A larger file is corrupt: nothing ever wrote one. */
+  readonly maxBytes: number;
+  /** What the file is, for messages: "manifest". */
+  readonly what: string;
+}
+
+/**
+ * Reads a whole regular file; never follows a symbolic link, never opens a device or pipe.
+ * @throws TimebandError RECORD_MISSING, RECORD_CORRUPT, IO_ERROR
+ */
+export async function readRegularFile(file: string, { maxBytes, what }: ReadOptions): Promise<Uint8Array> {
+  try {
+    await using handle = await openRegularFile(file, what);
+    const { size } = await handle.stat();
+    if (size > maxBytes)
+      throw new TimebandError(`${file}: ${what} of ${size} bytes; none is larger than ${maxBytes}`, { code: 'RECORD_CORRUPT', path: file });
+    const bytes = new Uint8Array(size);
+    await readFully(handle, bytes, 0, file);
+    return bytes;
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') throw new TimebandError(`${file}: the ${what} is missing`, { code: 'RECORD_MISSING', cause: error, path: file });
+    throw ioError(error, `read the ${what}`, file);
+  }
+}
+
+/** Opens a regular file for reading without following links or blocking on pipes. */
+async function openRegularFile(file: string, what: string): Promise<FileHandle> {
+  let handle: FileHandle;
+  try {
+    handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  } catch (error) {
+    if (errnoOf(error) !== 'ELOOP') throw error;
+    throw new TimebandError(`${file}: the ${what} is a symbolic link; a repository holds none`, { code: 'RECORD_CORRUPT', cause: error, path: file });
+  }
+  if ((await handle.stat()).isFile()) return handle;
+  await handle.close();
+  throw new TimebandError(`${file}: the ${what} is not a regular file`, { code: 'RECORD_CORRUPT', path: file });
+}
+
+/** Fills `out` from `position`. @throws TimebandError IO_ERROR if the file ends before */
+export async function readFully(handle: FileHandle, out: Uint8Array, position: number, file: string): Promise<void> {
+  for (let done = 0; done < out.length; ) {
+    const { bytesRead } = await handle.read(out, done, out.length - done, position + done);
+    if (bytesRead === 0)
+      throw new TimebandError(`${file}: ends at byte ${position + done}, ${out.length - done} bytes too early`, { code: 'IO_ERROR', path: file });
+    done += bytesRead;
+  }
+}
+
+/** The file's own status (of a link, the link's), or undefined if there is none. */
+export async function statIfPresent(file: string): Promise<Stats | undefined> {
+  try {
+    return await lstat(file);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return undefined;
+    throw ioError(error, 'look at', file);
+  }
+}

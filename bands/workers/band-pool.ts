@@ -1,0 +1,55 @@
+/** The pool of worker threads, one a core, each with two bands under way: one being read while one is computed on. */
+import { availableParallelism } from 'node:os';
+import { Piscina } from 'piscina';
+import { TimebandError } from '../errors.ts';
+import type { VolumeKeys } from '../format/keys.ts';
+import type { CipherName } from '../format/primitives.ts';
+import type { BandKeyMaterial, BandTasks, WireResult } from './tasks.ts';
+
+const TASKS_PER_WORKER = 2;
+
+export class BandPool {
+  /** How many tasks keep every worker busy; hand in no more at once. */
+  readonly capacity: number;
+  readonly #piscina: Piscina;
+
+  /** Threads are started at once, so that they are up when the first task comes. */
+  constructor(threads: number = availableParallelism()) {
+    this.capacity = threads * TASKS_PER_WORKER;
+    this.#piscina = new Piscina({
+      filename: new URL('./band-worker.js', import.meta.url).href,
+      minThreads: threads,
+      maxThreads: threads,
+      concurrentTasksPerWorker: TASKS_PER_WORKER,
+    });
+  }
+
+  /** Runs one task. @throws TimebandError as the task throws it */
+  async run<Name extends keyof BandTasks>(name: Name, task: BandTasks[Name]['task']): Promise<BandTasks[Name]['result']> {
+    const answer: WireResult<BandTasks[Name]['result']> = await this.#piscina.run(task, { name });
+    if ('value' in answer) return answer.value;
+    throw new TimebandError(
+      answer.error.message,
+      answer.error.path === undefined ? { code: answer.error.code } : { code: answer.error.code, path: answer.error.path },
+    );
+  }
+
+  /** Stops the threads. Wait for the tasks first. */
+  async close(): Promise<void> {
+    await this.#piscina.destroy();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/** A volume's band keys for workers, copied into memory that all threads share. */
+export function shareBandKeys(volume: { readonly cipher: CipherName; readonly bandBytes: number; readonly keys: VolumeKeys }): BandKeyMaterial {
+  const share = (bytes: Uint8Array): Uint8Array => {
+    const shared = new Uint8Array(new SharedArrayBuffer(bytes.length));
+    shared.set(bytes);
+    return shared;
+  };
+  return { cipher: volume.cipher, bandBytes: volume.bandBytes, bandKey: share(volume.keys.bandKey), domainId: share(volume.keys.domainId) };
+}

@@ -1,0 +1,254 @@
+/** The worker thread: what it does with one band at a time. Loaded by the pool; each export is a task. */
+import { randomBytes } from 'node:crypto';
+import { closeSync, constants, futimesSync, openSync, read, writeSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import { crc32 } from 'node:zlib';
+import { nodePrimitives } from '../crypto/node-primitives.ts';
+import { createZstdCodec } from '../crypto/zstd.ts';
+import { errnoOf, ioError, TimebandError, withPath } from '../errors.ts';
+import {
+  type BandContext,
+  type BandScratch,
+  createBandScratch,
+  decodeBand as decodeBandFile,
+  encodeBand,
+  hasValidCrc,
+  openBandHeader,
+  SALT_BYTES,
+} from '../format/band-file.ts';
+import { equalBytes } from '../format/bytes.ts';
+import { CHUNK_BYTES } from '../format/geometry.ts';
+import type { StoredBand } from '../format/index-page.ts';
+import { FILE_MODE } from '../store/files.ts';
+import { BufferPool, isZero, nonZeroRuns } from './buffers.ts';
+import type {
+  BandFileTask,
+  BandKeyMaterial,
+  CheckBandTask,
+  CheckCrcTask,
+  DecodeBandTask,
+  RestoreBandResult,
+  RestoreBandTask,
+  StoreBandResult,
+  StoreBandTask,
+  WireResult,
+} from './tasks.ts';
+import { toWireError } from './tasks.ts';
+
+const codec = createZstdCodec();
+const buffers = new BufferPool();
+const chunkScratch = new Uint8Array(CHUNK_BYTES);
+let scratch: { bandBytes: number; buffers: BandScratch } | undefined;
+
+function contextOf(keys: BandKeyMaterial): BandContext {
+  return { primitives: nodePrimitives, codec, ...keys };
+}
+
+function scratchFor(bandBytes: number): BandScratch {
+  if (scratch?.bandBytes !== bandBytes) scratch = { bandBytes, buffers: createBandScratch(bandBytes) };
+  return scratch.buffers;
+}
+
+/** Runs a task; TimebandErrors travel as values because cloning an error loses its code. */
+async function answer<T>(work: () => Promise<T>): Promise<WireResult<T>> {
+  try {
+    return { value: await work() };
+  } catch (error) {
+    if (error instanceof TimebandError) return { error: toWireError(error) };
+    throw error;
+  }
+}
+
+/** fs.read as a promise; a FileHandle cannot be shared between threads, a descriptor can. */
+function readAt(fd: number, out: Uint8Array, position: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    read(fd, out, 0, out.length, position, (error, bytesRead) => (error === null ? resolve(bytesRead) : reject(error)));
+  });
+}
+
+async function readSource(task: StoreBandTask, out: Uint8Array): Promise<number> {
+  const ranges = task.dataRanges ?? [0, task.length];
+  let filled = 0;
+  let readBytes = 0;
+  for (let i = 0; i < ranges.length; i += 2) {
+    const start = ranges[i] ?? 0;
+    const end = start + (ranges[i + 1] ?? 0);
+    out.fill(0, filled, start);
+    for (let at = start; at < end; ) {
+      const got = await readSourcePart(task, out.subarray(at, end), task.offset + at);
+      at += got;
+      readBytes += got;
+    }
+    filled = end;
+  }
+  out.fill(0, filled);
+  return readBytes;
+}
+
+async function readSourcePart(task: StoreBandTask, out: Uint8Array, position: number): Promise<number> {
+  let got: number;
+  try {
+    got = await readAt(task.sourceFd, out, position);
+  } catch (cause) {
+    throw new TimebandError(`cannot read ${task.sourcePath} at byte ${position}: ${String(cause)}. No session was made.`, {
+      code: 'SOURCE_UNREADABLE',
+      cause,
+      path: task.sourcePath,
+    });
+  }
+  if (got > 0) return got;
+  throw new TimebandError(
+    `${task.sourcePath} was cut to ${position} bytes or less while it was read. No session was made; run sync again when its size is at rest.`,
+    {
+      code: 'SOURCE_CHANGED',
+      path: task.sourcePath,
+    },
+  );
+}
+
+function writeAllSync(fd: number, bytes: Uint8Array, position: number): void {
+  for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done, bytes.length - done, position + done);
+}
+
+function writeBandFile(file: string, bytes: Uint8Array, mtimeSeconds: number): void {
+  try {
+    const fd = openSync(file, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL, FILE_MODE);
+    try {
+      writeAllSync(fd, bytes, 0);
+      futimesSync(fd, mtimeSeconds, mtimeSeconds);
+    } finally {
+      closeSync(fd);
+    }
+  } catch (error) {
+    throw ioError(error, 'write the band file', file);
+  }
+}
+
+async function store(task: StoreBandTask, plain: Uint8Array): Promise<StoreBandResult> {
+  const readBytes = await readSource(task, plain);
+  // From here to the end nothing waits: the scratch buffers are this thread's alone.
+  if (isZero(plain)) return { status: 'zero', readBytes };
+  const digest = nodePrimitives.sha256(plain);
+  if (task.baseDigest !== undefined && equalBytes(digest, task.baseDigest)) return { status: 'unchanged', readBytes };
+  const salt = randomBytes(SALT_BYTES);
+  const bytes = encodeBand(contextOf(task.keys), plain, { salt, scratch: scratchFor(task.keys.bandBytes), isZero });
+  if (task.file !== undefined) writeBandFile(task.file, bytes, task.mtimeSeconds);
+  return { status: 'stored', readBytes, band: { salt, fileBytes: bytes.length, digest } };
+}
+
+export function storeBand(task: StoreBandTask): Promise<WireResult<StoreBandResult>> {
+  return answer(() => buffers.use(task.keys.bandBytes, (plain) => store(task, plain)));
+}
+
+/** Reads a band file of exactly the length that the index names, into a buffer that `use` may look at. */
+async function withBandFile<T>(file: string, band: StoredBand, use: (bytes: Uint8Array) => T): Promise<T> {
+  return await buffers.use(band.fileBytes, async (bytes) => {
+    try {
+      await using handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+      const { size } = await handle.stat();
+      if (size !== band.fileBytes)
+        throw new TimebandError(`${file}: ${size} bytes long, ${band.fileBytes} expected`, { code: 'BAND_CORRUPT', path: file });
+      for (let done = 0; done < size; ) {
+        const { bytesRead } = await handle.read(bytes, done, size - done, done);
+        if (bytesRead === 0) throw new TimebandError(`${file}: became shorter while it was read`, { code: 'BAND_CORRUPT', path: file });
+        done += bytesRead;
+      }
+    } catch (error) {
+      throw bandFileError(error, file);
+    }
+    return use(bytes.subarray(0, band.fileBytes));
+  });
+}
+
+function bandFileError(error: unknown, file: string): unknown {
+  const errno = errnoOf(error);
+  if (errno === 'ENOENT') return new TimebandError(`${file}: the band file is missing`, { code: 'BAND_MISSING', cause: error, path: file });
+  if (errno === 'ELOOP')
+    return new TimebandError(`${file}: the band file is a symbolic link; a repository holds none`, {
+      code: 'BAND_CORRUPT',
+      cause: error,
+      path: file,
+    });
+  return ioError(error, 'read the band file', file);
+}
+
+/** Decodes a band file's bytes and compares the digest: never hands on bytes that are not the band's. */
+function decodeBytes(task: BandFileTask, bytes: Uint8Array, out: Uint8Array): void {
+  try {
+    decodeBandFile(contextOf(task.keys), bytes, { salt: task.band.salt, scratch: chunkScratch, out });
+  } catch (error) {
+    throw withPath(error, task.file);
+  }
+  if (equalBytes(nodePrimitives.sha256(out), task.band.digest)) return;
+  throw new TimebandError(`${task.file}: decodes to bytes that are not the band's (digest differs)`, { code: 'BAND_CORRUPT', path: task.file });
+}
+
+async function decodeInto(task: BandFileTask, out: Uint8Array): Promise<void> {
+  await withBandFile(task.file, task.band, (bytes) => decodeBytes(task, bytes, out));
+}
+
+function writeTarget(task: RestoreBandTask, plain: Uint8Array): RestoreBandResult {
+  const bytes = plain.subarray(0, task.length);
+  let writtenBytes = 0;
+  try {
+    for (const [start, end] of task.isSparse ? nonZeroRuns(bytes) : [[0, bytes.length] as const]) {
+      writeAllSync(task.targetFd, bytes.subarray(start, end), task.offset + start);
+      writtenBytes += end - start;
+    }
+  } catch (error) {
+    throw ioError(error, `write at byte ${task.offset} of`, task.targetPath);
+  }
+  return { writtenBytes };
+}
+
+export function restoreBand(task: RestoreBandTask): Promise<WireResult<RestoreBandResult>> {
+  return answer(() =>
+    buffers.use(task.bandBytes, async (plain) => {
+      const { keys, file, band } = task;
+      if (keys !== undefined && file !== undefined && band !== undefined) await decodeInto({ keys, file, band }, plain);
+      else plain.fill(0);
+      return writeTarget(task, plain);
+    }),
+  );
+}
+
+export function decodeBand(task: DecodeBandTask): Promise<WireResult<undefined>> {
+  return answer(async () => {
+    await decodeInto(task, task.out);
+    return undefined;
+  });
+}
+
+function checkBytes(task: CheckBandTask, bytes: Uint8Array): void {
+  if (!hasValidCrc({ crc32 }, bytes)) throw new TimebandError(`${task.file}: damaged (checksum differs)`, { code: 'BAND_CORRUPT', path: task.file });
+  try {
+    openBandHeader(contextOf(task.keys), bytes, { salt: task.band.salt, fileBytes: bytes.length });
+  } catch (error) {
+    throw withPath(error, task.file);
+  }
+}
+
+export function checkBand(task: CheckBandTask): Promise<WireResult<undefined>> {
+  return answer(() =>
+    buffers.use(task.withData ? task.keys.bandBytes : 0, async (plain) => {
+      await withBandFile(task.file, task.band, (bytes) => {
+        checkBytes(task, bytes);
+        if (task.withData) decodeBytes(task, bytes, plain);
+      });
+      return undefined;
+    }),
+  );
+}
+
+export function checkCrc(task: CheckCrcTask): Promise<WireResult<undefined>> {
+  return answer(async () => {
+    try {
+      await using handle = await open(task.file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+      const bytes = await handle.readFile();
+      if (hasValidCrc({ crc32 }, bytes)) return undefined;
+    } catch (error) {
+      throw ioError(error, 'read', task.file);
+    }
+    throw new TimebandError(`${task.file}: damaged (checksum differs)`, { code: 'BAND_CORRUPT', path: task.file });
+  });
+}

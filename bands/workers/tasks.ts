@@ -1,0 +1,99 @@
+/**
+ * What the main thread asks of a worker. Tasks carry descriptors, paths and a few numbers; band data never crosses
+ * between threads: workers read and write files themselves, or decode into shared memory.
+ */
+import type { ErrorCode, TimebandError } from '../errors.ts';
+import type { StoredBand } from '../format/index-page.ts';
+import type { CipherName } from '../format/primitives.ts';
+
+/** The keys of the bands of one volume, in shared memory so that wiping them once wipes them for all threads. */
+export interface BandKeyMaterial {
+  readonly cipher: CipherName;
+  readonly bandBytes: number;
+  readonly bandKey: Uint8Array;
+  readonly domainId: Uint8Array;
+}
+
+/** Read one band of a source; compare it with the base; seal and write it if it changed. */
+export interface StoreBandTask {
+  readonly keys: BandKeyMaterial;
+  readonly sourceFd: number;
+  readonly sourcePath: string;
+  /** Where the band starts in the source. */
+  readonly offset: number;
+  /** Bytes of the source in this band; the rest is padding. */
+  readonly length: number;
+  /** Parts of [0, length) that hold data, as pairs offset, length; undefined: all of it. The rest is zeros. */
+  readonly dataRanges: readonly number[] | undefined;
+  /** SHA-256 of the band in the base; undefined: a zero band, or no base. */
+  readonly baseDigest: Uint8Array | undefined;
+  /** Where to write the band file; undefined: only measure it. */
+  readonly file: string | undefined;
+  /** Modification time of the band file, in seconds since 1970. */
+  readonly mtimeSeconds: number;
+}
+
+export type StoreBandResult =
+  | { readonly status: 'zero' | 'unchanged'; readonly readBytes: number }
+  | { readonly status: 'stored'; readonly readBytes: number; readonly band: StoredBand };
+
+/** Where a band file is and what the index says of it. */
+export interface BandFileTask {
+  readonly keys: BandKeyMaterial;
+  readonly file: string;
+  readonly band: StoredBand;
+}
+
+/** Decode a band and write it to a target. */
+export interface RestoreBandTask extends Partial<BandFileTask> {
+  /** Undefined `band`: a zero band. */
+  readonly bandBytes: number;
+  readonly targetFd: number;
+  readonly targetPath: string;
+  readonly offset: number;
+  readonly length: number;
+  /** Leave blocks of zeros out: the target is new and reads as zeros. */
+  readonly isSparse: boolean;
+}
+
+export interface RestoreBandResult {
+  readonly writtenBytes: number;
+}
+
+/** Verify a band file: CRC and header, and with `withData` its content. */
+export interface CheckBandTask extends BandFileTask {
+  readonly withData: boolean;
+}
+
+/** Verify the CRC of any file that ends in one; needs no key. */
+export interface CheckCrcTask {
+  readonly file: string;
+}
+
+/** Decode a band into shared memory. */
+export interface DecodeBandTask extends BandFileTask {
+  /** bandBytes long, over a SharedArrayBuffer. */
+  readonly out: Uint8Array;
+}
+
+/** Each task's input and output, by name. */
+export interface BandTasks {
+  storeBand: { readonly task: StoreBandTask; readonly result: StoreBandResult };
+  restoreBand: { readonly task: RestoreBandTask; readonly result: RestoreBandResult };
+  checkBand: { readonly task: CheckBandTask; readonly result: undefined };
+  checkCrc: { readonly task: CheckCrcTask; readonly result: undefined };
+  decodeBand: { readonly task: DecodeBandTask; readonly result: undefined };
+}
+
+/** A TimebandError as it crosses threads: structured cloning drops the fields of error classes. */
+export interface WireError {
+  readonly message: string;
+  readonly code: ErrorCode;
+  readonly path: string | undefined;
+}
+
+export type WireResult<T> = { readonly value: T } | { readonly error: WireError };
+
+export function toWireError(error: TimebandError): WireError {
+  return { message: error.message, code: error.code, path: error.path };
+}
