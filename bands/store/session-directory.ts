@@ -26,9 +26,9 @@ export interface VolumeContext {
   readonly keys: VolumeKeys;
 }
 
-/** A cache of index pages by the digest of their sealed file. A digest pins the content, so a hit is as good as the file. */
+/** A cache of opened index pages. The digest of the sealed file pins the content, so a hit is as good as the file. */
 export interface PageCache {
-  get(sealedDigest: Uint8Array): Promise<Uint8Array | undefined>;
+  get(pageNumber: number, sealedDigest: Uint8Array): Promise<Uint8Array | undefined>;
 }
 
 const MAX_MANIFEST_BYTES = 268_435_456;
@@ -110,7 +110,7 @@ export class SessionDirectory {
     const digest = this.manifest.pageDigests[pageNumber];
     if (digest === undefined) throw new RangeError('pageNumber: beyond the index');
     const shape = { entries: entriesInPage(pageNumber, this.bandCount), bandBytes: this.context.bandBytes };
-    const cached = await this.#pageCache?.get(digest);
+    const cached = await this.#pageCache?.get(pageNumber, digest);
     if (cached !== undefined && cached.length === shape.entries * ENTRY_BYTES) return decodePage(cached, shape);
     return await this.readPageFile(pageNumber);
   }

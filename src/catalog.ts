@@ -1,0 +1,178 @@
+/**
+ * The catalog: this machine's LevelDB database beside the repository. It caches index pages and manifests and remembers
+ * sources and the newest session of each volume. All of it but the last can be rebuilt from the repository.
+ *
+ * LevelDB lets one process in at a time, so the database is open only while something is asked of it: two syncs and a
+ * mount take turns within milliseconds. A catalog that cannot be had is done without, never waited for long.
+ */
+import { mkdir, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Level } from 'level';
+import { messageOf } from '../bands/errors.ts';
+import { concat, equalBytes, toHex, utf8 } from '../bands/format/bytes.ts';
+import { DIGEST_BYTES } from '../bands/format/manifest.ts';
+import { DIRECTORY_MODE } from '../bands/store/files.ts';
+import type { PageCache } from '../bands/store/session-directory.ts';
+
+type Database = Level<string, Uint8Array>;
+
+const OPEN_ATTEMPTS = 60;
+const RETRY_MS = 25;
+/** The database is closed after this long without a request, so that others get their turn. */
+const IDLE_MS = 40;
+
+/** The newest session of a volume that this machine has seen. */
+export interface NewestSession {
+  readonly sessionId: string;
+  readonly manifestDigest: Uint8Array;
+}
+
+export interface RememberedSource {
+  readonly kind: string;
+  readonly location: string;
+}
+
+export class Catalog {
+  readonly #directory: string;
+  readonly #warn: (message: string) => void;
+  #database: Promise<Database | undefined> | undefined;
+  #users = 0;
+  #idle: NodeJS.Timeout | undefined;
+  #closing: Promise<void> = Promise.resolve();
+
+  /** @param warn told once of each problem; a catalog never makes a command fail */
+  constructor(stateDirectory: string, repositoryId: string, warn: (message: string) => void) {
+    this.#directory = path.join(stateDirectory, repositoryId, 'catalog');
+    this.#warn = warn;
+  }
+
+  async #use<T>(run: (database: Database) => Promise<T>): Promise<T | undefined> {
+    this.#users++;
+    clearTimeout(this.#idle);
+    try {
+      await this.#closing;
+      this.#database ??= this.#open();
+      const database = await this.#database;
+      return database === undefined ? undefined : await run(database);
+    } catch (error) {
+      this.#warn(`the catalog in ${this.#directory} could not be used: ${messageOf(error)}. It is a cache; going on without it.`);
+      return undefined;
+    } finally {
+      this.#users--;
+      if (this.#users === 0) this.#idle = setTimeout(() => void this.close(), IDLE_MS);
+    }
+  }
+
+  async #open(): Promise<Database | undefined> {
+    await mkdir(this.#directory, { recursive: true, mode: DIRECTORY_MODE });
+    for (let attempt = 1; ; attempt++) {
+      const database: Database = new Level(this.#directory, { keyEncoding: 'utf8', valueEncoding: 'view' });
+      try {
+        await database.open();
+        return database;
+      } catch (error) {
+        await database.close();
+        const code = causeCode(error);
+        if (code === 'LEVEL_CORRUPTION' && attempt < OPEN_ATTEMPTS) await this.#putAside();
+        else if (code !== 'LEVEL_LOCKED' || attempt >= OPEN_ATTEMPTS) throw error;
+        else await sleep(RETRY_MS + Math.random() * RETRY_MS);
+      }
+    }
+  }
+
+  async #putAside(): Promise<void> {
+    const aside = `${this.#directory}.damaged`;
+    await rm(aside, { recursive: true, force: true });
+    await rename(this.#directory, aside);
+    this.#warn(
+      `the catalog was damaged; it was put aside as ${aside} and is built anew. Whether sessions were rolled back meanwhile cannot be told this once.`,
+    );
+    await mkdir(this.#directory, { recursive: true, mode: DIRECTORY_MODE });
+  }
+
+  /** Closes the database now; the next request opens it again. */
+  async close(): Promise<void> {
+    clearTimeout(this.#idle);
+    const database = this.#database;
+    this.#database = undefined;
+    if (database === undefined) return await this.#closing;
+    this.#closing = database.then((opened) => opened?.close()).catch(() => undefined); // one that never opened has been reported
+    await this.#closing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async source(volumeId: string): Promise<RememberedSource | undefined> {
+    const json = decodeJson(await this.#use((database) => database.get(`source!${volumeId}`)));
+    return typeof json?.['kind'] === 'string' && typeof json['location'] === 'string'
+      ? { kind: json['kind'], location: json['location'] }
+      : undefined;
+  }
+
+  async rememberSource(volumeId: string, source: RememberedSource): Promise<void> {
+    await this.#use((database) => database.put(`source!${volumeId}`, utf8(JSON.stringify({ kind: source.kind, location: source.location }))));
+  }
+
+  async newest(volumeId: string): Promise<NewestSession | undefined> {
+    const value = await this.#use((database) => database.get(`newest!${volumeId}`));
+    if (value === undefined || value.length <= DIGEST_BYTES) return undefined;
+    return { sessionId: new TextDecoder().decode(value.subarray(DIGEST_BYTES)), manifestDigest: value.slice(0, DIGEST_BYTES) };
+  }
+
+  async rememberNewest(volumeId: string, newest: NewestSession): Promise<void> {
+    await this.#use((database) => database.put(`newest!${volumeId}`, concat(newest.manifestDigest, utf8(newest.sessionId))));
+  }
+
+  /** Index pages of a volume's newest session, by page number; a page counts only under the digest that it is asked for. */
+  pageCache(volumeId: string): PageCache {
+    return {
+      get: async (pageNumber, sealedDigest) => {
+        const value = await this.#use((database) => database.get(pageKey(volumeId, pageNumber)));
+        const isSame = value !== undefined && equalBytes(value.subarray(0, DIGEST_BYTES), sealedDigest);
+        return isSame ? value.slice(DIGEST_BYTES) : undefined;
+      },
+    };
+  }
+
+  async rememberPages(volumeId: string, pages: ReadonlyMap<number, { readonly digest: Uint8Array; readonly entries: Uint8Array }>): Promise<void> {
+    const puts = [...pages].map(([pageNumber, page]) => ({
+      type: 'put' as const,
+      key: pageKey(volumeId, pageNumber),
+      value: concat(page.digest, page.entries),
+    }));
+    if (puts.length > 0) await this.#use((database) => database.batch(puts));
+  }
+
+  /** A manifest's plaintext, if it was kept for a file of exactly this stamp. */
+  async manifest(volumeId: string, sessionId: string, stamp: string): Promise<Uint8Array | undefined> {
+    const value = await this.#use((database) => database.get(`manifest!${volumeId}!${sessionId}`));
+    const prefix = utf8(`${stamp}\n`);
+    return value !== undefined && equalBytes(value.subarray(0, prefix.length), prefix) ? value.slice(prefix.length) : undefined;
+  }
+
+  async rememberManifest(volumeId: string, sessionId: string, kept: { readonly stamp: string; readonly plain: Uint8Array }): Promise<void> {
+    await this.#use((database) => database.put(`manifest!${volumeId}!${sessionId}`, concat(utf8(`${kept.stamp}\n`), kept.plain)));
+  }
+}
+
+function pageKey(volumeId: string, pageNumber: number): string {
+  return `page!${volumeId}!${toHex(Uint8Array.of(pageNumber >>> 24, pageNumber >>> 16, pageNumber >>> 8, pageNumber))}`;
+}
+
+function causeCode(error: unknown): unknown {
+  const cause = error instanceof Error ? error.cause : undefined;
+  return typeof cause === 'object' && cause !== null && 'code' in cause ? cause.code : undefined;
+}
+
+function decodeJson(value: Uint8Array | undefined): Record<string, unknown> | undefined {
+  if (value === undefined) return undefined;
+  try {
+    const json: unknown = JSON.parse(new TextDecoder().decode(value));
+    return typeof json === 'object' && json !== null ? { ...json } : undefined;
+  } catch {
+    return undefined; // a cache entry that is no JSON is no entry
+  }
+}

@@ -1,0 +1,72 @@
+/** Who and where this process is: for locks, for the source's description, for the state folder. */
+import { readFileSync, readlinkSync } from 'node:fs';
+import { homedir, hostname } from 'node:os';
+import path from 'node:path';
+
+/** Enough to tell, on the same machine, whether a process still runs. */
+export interface ProcessIdentity {
+  readonly host: string;
+  readonly bootId: string;
+  /** The PID namespace: a pid of another one says nothing here. */
+  readonly pidNamespace: string;
+  readonly pid: number;
+  /** When the process started, in clock ticks since boot; tells a reused pid. */
+  readonly startTicks: string;
+}
+
+function readText(file: string): string | undefined {
+  try {
+    return readFileSync(file, 'utf8').trim();
+  } catch {
+    return undefined; // not Linux, or /proc is not mounted: the caller says what then
+  }
+}
+
+/** Field 22 of /proc/PID/stat, counted from behind the command name, which may hold spaces; undefined if it is gone. */
+function startTicksOf(pid: number): string | undefined {
+  const stat = readText(`/proc/${pid}/stat`);
+  return stat
+    ?.slice(stat.lastIndexOf(')') + 2)
+    .split(' ')
+    .at(19);
+}
+
+export function hostName(): string {
+  const machine = readText('/etc/machine-id');
+  return machine === undefined || machine === '' ? hostname() : `${hostname()}/${machine.slice(0, 8)}`;
+}
+
+function pidNamespace(): string {
+  try {
+    return readlinkSync('/proc/self/ns/pid');
+  } catch {
+    return 'unknown';
+  }
+}
+
+export function currentProcess(): ProcessIdentity {
+  return {
+    host: hostName(),
+    bootId: readText('/proc/sys/kernel/random/boot_id') ?? 'unknown',
+    pidNamespace: pidNamespace(),
+    pid: process.pid,
+    startTicks: startTicksOf(process.pid) ?? 'unknown',
+  };
+}
+
+/** Whether a process runs: 'unknown' for one on another machine or in another container. */
+export function stateOf(other: ProcessIdentity, self: ProcessIdentity = currentProcess()): 'running' | 'gone' | 'unknown' {
+  if (other.host !== self.host) return 'unknown';
+  if (other.bootId !== self.bootId) return 'gone';
+  if (other.pidNamespace !== self.pidNamespace) return 'unknown';
+  const ticks = startTicksOf(other.pid);
+  return ticks !== undefined && ticks === other.startTicks ? 'running' : 'gone';
+}
+
+/** TIMEBAND_STATE_DIR, else $XDG_STATE_HOME/timeband, else ~/.local/state/timeband. */
+export function stateDirectory(env: Readonly<Record<string, string | undefined>>): string {
+  const own = env['TIMEBAND_STATE_DIR'];
+  if (own !== undefined && own !== '') return path.resolve(own);
+  const xdg = env['XDG_STATE_HOME'];
+  return path.join(xdg !== undefined && path.isAbsolute(xdg) ? xdg : path.join(homedir(), '.local', 'state'), 'timeband');
+}

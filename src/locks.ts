@@ -1,0 +1,153 @@
+/**
+ * Locks in the repository's locks/ folder, one small JSON file a holder, so that they work on any file system and show
+ * who holds them. A taker announces itself, then looks whether anyone else is there: of two that come at once at least
+ * one sees the other and steps back, so both never hold the lock. A lock whose process is gone is removed by whoever
+ * comes next.
+ */
+import { randomBytes } from 'node:crypto';
+import { readdir, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { errnoOf, ioError, TimebandError } from '../bands/errors.ts';
+import { utf8 } from '../bands/format/bytes.ts';
+import { readRegularFile, TEMPORARY_PREFIX, writeNewFile } from '../bands/store/files.ts';
+import { currentProcess, type ProcessIdentity, stateOf } from './host.ts';
+
+/** Who holds a lock. */
+export interface LockHolder extends ProcessIdentity {
+  readonly command: string;
+  readonly since: string;
+}
+
+export interface FoundLock {
+  readonly file: string;
+  /** Undefined if the file cannot be read: a lock that nobody can judge counts as held. */
+  readonly holder: LockHolder | undefined;
+}
+
+const MAX_LOCK_BYTES = 4096;
+const ATTEMPTS = 5;
+const MAX_BACKOFF_MS = 60;
+
+export interface LockRequest {
+  /** What is locked: a volume's id in hex, or a word; no dots. */
+  readonly scope: string;
+  /** The same for people: `volume "work/private"`. */
+  readonly what: string;
+  /** The command that asks, for the message of whoever is refused. */
+  readonly command: string;
+}
+
+export class Lock {
+  readonly #file: string;
+
+  private constructor(file: string) {
+    this.#file = file;
+  }
+
+  /** @throws TimebandError LOCKED */
+  static async acquire(directory: string, request: LockRequest): Promise<Lock> {
+    for (let attempt = 1; ; attempt++) {
+      const file = await announce(directory, request);
+      const other = (await listLocks(directory, request.scope)).find((lock) => lock.file !== file && isHeld(lock));
+      if (other === undefined) {
+        await removeStale(directory, request.scope, file);
+        return new Lock(file);
+      }
+      await rm(file, { force: true });
+      if (attempt === ATTEMPTS) throw lockedError(other, request);
+      await sleep(Math.random() * MAX_BACKOFF_MS); // the other may be stepping back at this moment, too
+    }
+  }
+
+  async release(): Promise<void> {
+    await rm(this.#file, { force: true });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.release();
+  }
+}
+
+async function announce(directory: string, request: LockRequest): Promise<string> {
+  const unique = randomBytes(8).toString('hex');
+  const holder: LockHolder = { ...currentProcess(), command: request.command, since: new Date().toISOString() };
+  const temporary = path.join(directory, `${TEMPORARY_PREFIX}${unique}`);
+  const file = path.join(directory, `${request.scope}.${unique}.json`);
+  await writeNewFile(temporary, utf8(`${JSON.stringify(holder)}\n`));
+  try {
+    await rename(temporary, file);
+  } catch (error) {
+    throw ioError(error, 'write the lock', file);
+  }
+  return file;
+}
+
+function isHeld(lock: FoundLock): boolean {
+  return lock.holder === undefined || stateOf(lock.holder) !== 'gone';
+}
+
+/** Removes the locks of `scope` whose processes are gone. Safe at any time: a dead process takes no lock again. */
+async function removeStale(directory: string, scope: string, except: string): Promise<void> {
+  for (const lock of await listLocks(directory, scope)) if (lock.file !== except && !isHeld(lock)) await rm(lock.file, { force: true });
+}
+
+/** The locks of a scope, or all of them. */
+export async function listLocks(directory: string, scope?: string): Promise<FoundLock[]> {
+  let names: string[];
+  try {
+    names = await readdir(directory);
+  } catch (error) {
+    throw ioError(error, 'list the locks in', directory);
+  }
+  const wanted = names.filter((name) => name.endsWith('.json') && (scope === undefined || name.startsWith(`${scope}.`)));
+  const locks: FoundLock[] = [];
+  for (const name of wanted) {
+    const lock = await readLock(path.join(directory, name));
+    if (lock !== undefined) locks.push(lock);
+  }
+  return locks;
+}
+
+async function readLock(file: string): Promise<FoundLock | undefined> {
+  try {
+    const text = new TextDecoder().decode(await readRegularFile(file, { maxBytes: MAX_LOCK_BYTES, what: 'lock' }));
+    const holder: unknown = JSON.parse(text);
+    return { file, holder: isHolder(holder) ? holder : undefined };
+  } catch (error) {
+    if (error instanceof TimebandError && error.code === 'RECORD_MISSING') return undefined; // released meanwhile
+    if (error instanceof SyntaxError || (error instanceof TimebandError && errnoOf(error.cause) === undefined)) return { file, holder: undefined };
+    throw error;
+  }
+}
+
+function isHolder(value: unknown): value is LockHolder {
+  if (typeof value !== 'object' || value === null) return false;
+  const fields: Record<string, unknown> = { ...value };
+  const texts = ['host', 'bootId', 'pidNamespace', 'startTicks', 'command', 'since'];
+  return texts.every((name) => typeof fields[name] === 'string') && Number.isInteger(fields['pid']);
+}
+
+function lockedError({ holder, file }: FoundLock, request: LockRequest): TimebandError {
+  const who =
+    holder === undefined
+      ? 'by a lock file that cannot be read'
+      : `by process ${holder.pid} on ${holder.host} ("${holder.command}", since ${holder.since})`;
+  const isElsewhere = holder === undefined || stateOf(holder) === 'unknown';
+  const advice = isElsewhere
+    ? 'From here it cannot be told whether that process still runs. If you are sure that it does not, run "timeband break-lock".'
+    : 'Wait until it is done, or stop it.';
+  return new TimebandError(`${request.what} is locked ${who}. ${advice}`, { code: 'LOCKED', path: file });
+}
+
+/** Removes locks of gone processes, and with `force` those that cannot be judged from here; never one of a running process. */
+export async function breakLocks(directory: string): Promise<{ readonly removed: FoundLock[]; readonly kept: FoundLock[] }> {
+  const removed: FoundLock[] = [];
+  const kept: FoundLock[] = [];
+  for (const lock of await listLocks(directory)) {
+    const isRunning = lock.holder !== undefined && stateOf(lock.holder) === 'running';
+    if (!isRunning) await rm(lock.file, { force: true });
+    (isRunning ? kept : removed).push(lock);
+  }
+  return { removed, kept };
+}

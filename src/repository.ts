@@ -1,0 +1,309 @@
+/** The repository: making one, opening it, and finding its volumes. */
+import { randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
+import { link, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { nodePrimitives } from '../bands/crypto/node-primitives.ts';
+import { errnoOf, ioError, messageOf, TimebandError, withPath } from '../bands/errors.ts';
+import { fromHex, toHex, utf8 } from '../bands/format/bytes.ts';
+import { DEFAULT_BAND_BYTES, isBandBytes } from '../bands/format/geometry.ts';
+import { DEFAULT_SCRYPT, type ScryptParameters } from '../bands/format/key-slot.ts';
+import { deriveVolumeKey, deriveVolumeKeys, ID_BYTES, wipeKeys } from '../bands/format/keys.ts';
+import { type CipherName, KEY_BYTES } from '../bands/format/primitives.ts';
+import { openRecord, RECORD_NONCE_BYTES, sealRecord } from '../bands/format/record.ts';
+import { type RepositoryConfig, repositoryConfigCodec } from '../bands/format/repository-config.ts';
+import { checkVolumeName, type VolumeRecord, volumeRecordCodec } from '../bands/format/volume-record.ts';
+import {
+  createDirectory,
+  DIRECTORY_MODE,
+  readRegularFile,
+  replaceFile,
+  statIfPresent,
+  syncDirectory,
+  TEMPORARY_PREFIX,
+  writeNewFile,
+} from '../bands/store/files.ts';
+import type { PageCache, VolumeContext } from '../bands/store/session-directory.ts';
+import { addPassphraseSlot, openMasterKey } from './key-slots.ts';
+import { type RepositoryLayout, repositoryLayout } from './layout.ts';
+import { Lock } from './locks.ts';
+import { REPOSITORY_README } from './repository-readme.ts';
+import { Volume } from './volume.ts';
+
+const MAX_SMALL_FILE_BYTES = 65_536;
+
+export interface InitOptions {
+  readonly passphrase: string;
+  readonly cipher?: CipherName;
+  /** How much work a guess at the passphrase costs. */
+  readonly scrypt?: ScryptParameters;
+}
+
+/** What opens a repository: a passphrase, or the master key itself (kept by the caller). */
+export type Unlock = { readonly passphrase: string } | { readonly masterKey: Uint8Array };
+
+export interface OpenOptions {
+  /** Gives each volume a cache of its index pages. */
+  readonly pageCacheFor?: (volumeId: string) => PageCache | undefined;
+}
+
+/** A volume whose record cannot be read; it never hides the others. */
+export interface DamagedVolume {
+  readonly id: string;
+  readonly error: TimebandError;
+}
+
+export class Repository {
+  readonly layout: RepositoryLayout;
+  readonly config: RepositoryConfig;
+  readonly #masterKey: Uint8Array;
+  readonly #options: OpenOptions;
+
+  private constructor(layout: RepositoryLayout, config: RepositoryConfig, secret: { masterKey: Uint8Array; options: OpenOptions }) {
+    this.layout = layout;
+    this.config = config;
+    this.#masterKey = secret.masterKey;
+    this.#options = secret.options;
+  }
+
+  /**
+   * Makes a repository in `root`: a new folder, or an empty one.
+   * @throws TimebandError REPOSITORY_EXISTS, TARGET_INVALID (not empty), UNSUPPORTED (no hardlinks there)
+   */
+  static async init(root: string, options: InitOptions): Promise<RepositoryConfig> {
+    const layout = repositoryLayout(path.resolve(root));
+    await prepareRoot(layout);
+    const made: string[] = [];
+    try {
+      for (const directory of [layout.keys, layout.volumes, layout.trash, layout.locks]) {
+        await createDirectory(directory);
+        made.push(directory);
+      }
+      await tryHardlink(layout.locks);
+      const config: RepositoryConfig = { id: randomBytes(ID_BYTES), cipher: options.cipher ?? 'aes-256-gcm', createdMs: Date.now() };
+      const bytes = repositoryConfigCodec.encode(config);
+      const masterKey = randomBytes(KEY_BYTES);
+      await addPassphraseSlot(layout.keys, options.passphrase, {
+        masterKey,
+        configDigest: nodePrimitives.sha256(bytes),
+        scrypt: options.scrypt ?? DEFAULT_SCRYPT,
+      });
+      wipeKeys(masterKey);
+      made.push(layout.readme);
+      await writeNewFile(layout.readme, utf8(REPOSITORY_README));
+      await replaceFile(layout.config, bytes); // the last file makes it a repository
+      return config;
+    } catch (error) {
+      for (const one of made) await rm(one, { recursive: true, force: true });
+      throw error;
+    }
+  }
+
+  /** @throws TimebandError REPOSITORY_NOT_FOUND, REPOSITORY_VERSION, REPOSITORY_CORRUPT, WRONG_KEY */
+  static async open(root: string, unlock: Unlock, options: OpenOptions = {}): Promise<Repository> {
+    const layout = repositoryLayout(path.resolve(root));
+    const { config, digest } = await readConfig(layout);
+    const masterKey = 'masterKey' in unlock ? Uint8Array.from(unlock.masterKey) : await openMasterKey(layout.keys, unlock.passphrase, digest);
+    return new Repository(layout, config, { masterKey, options });
+  }
+
+  get id(): string {
+    return toHex(this.config.id);
+  }
+
+  /** A copy of the master key, for a process of ours that goes on with this repository. */
+  exportMasterKey(): Uint8Array {
+    return this.#masterKey.slice();
+  }
+
+  /** The volumes by name, and those whose record is damaged. */
+  async listVolumes(): Promise<{ readonly volumes: Volume[]; readonly damaged: DamagedVolume[] }> {
+    const volumes: Volume[] = [];
+    const damaged: DamagedVolume[] = [];
+    for (const id of await this.#volumeIds()) {
+      try {
+        volumes.push(await this.#openVolume(id));
+      } catch (error) {
+        if (!(error instanceof TimebandError)) throw error;
+        damaged.push({ id, error });
+      }
+    }
+    return { volumes: volumes.sort((a, b) => (a.name < b.name ? -1 : 1)), damaged };
+  }
+
+  async findVolume(name: string): Promise<Volume | undefined> {
+    return (await this.listVolumes()).volumes.find((volume) => volume.name === name);
+  }
+
+  /** @throws TimebandError VOLUME_NOT_FOUND */
+  async volume(name: string): Promise<Volume> {
+    const { volumes, damaged } = await this.listVolumes();
+    const found = volumes.find((volume) => volume.name === name);
+    if (found !== undefined) return found;
+    const known = volumes.length === 0 ? 'It has none yet' : `It has: ${volumes.map((volume) => volume.name).join(', ')}`;
+    const tail = damaged.length === 0 ? '' : ` (${damaged.length} more cannot be read: run "timeband check")`;
+    throw new TimebandError(`no volume "${name}" in ${this.layout.root}. ${known}${tail}.`, { code: 'VOLUME_NOT_FOUND' });
+  }
+
+  /** Makes a volume, whole or not at all. @throws TimebandError USAGE, VOLUME_EXISTS, LOCKED */
+  async createVolume(name: string, options: { readonly bandBytes?: number; readonly note?: string } = {}): Promise<Volume> {
+    checkVolumeName(name);
+    const bandBytes = options.bandBytes ?? DEFAULT_BAND_BYTES;
+    if (!isBandBytes(bandBytes))
+      throw new TimebandError(`a band size of ${bandBytes} bytes is not possible: use a power of two from 256K to 64M.`, { code: 'USAGE' });
+    await using _lock = await Lock.acquire(this.layout.locks, { scope: 'volumes', what: 'the list of volumes', command: `create volume ${name}` });
+    if ((await this.findVolume(name)) !== undefined) throw new TimebandError(`volume "${name}" exists already.`, { code: 'VOLUME_EXISTS' });
+    const volumeId = randomBytes(ID_BYTES);
+    const record: VolumeRecord = { name, bandBytes, createdMs: Date.now(), note: options.note ?? '' };
+    const context = this.#contextOf(volumeId, bandBytes);
+    const sealed = sealRecord(
+      context.keys.recordsKey,
+      { kind: 'volume', volumeId },
+      { nonce: randomBytes(RECORD_NONCE_BYTES), plain: volumeRecordCodec.encode(record) },
+    );
+    const temporary = path.join(this.layout.volumes, `${TEMPORARY_PREFIX}${toHex(volumeId)}`);
+    const final = path.join(this.layout.volumes, toHex(volumeId));
+    await createDirectory(temporary);
+    for (const part of ['sessions', 'incoming']) await createDirectory(path.join(temporary, part));
+    await writeNewFile(path.join(temporary, 'volume'), sealed);
+    await syncDirectory(temporary);
+    await rename(temporary, final);
+    await syncDirectory(this.layout.volumes);
+    return new Volume(final, record, { context, pageCache: this.#options.pageCacheFor?.(toHex(volumeId)) });
+  }
+
+  /** Removes a volume that has no session: what a first sync that failed leaves. */
+  async removeEmptyVolume(volume: Volume): Promise<void> {
+    if ((await volume.sessionIds()).length > 0) return;
+    await rm(volume.layout.root, { recursive: true, force: true });
+    await syncDirectory(this.layout.volumes);
+  }
+
+  async #volumeIds(): Promise<string[]> {
+    try {
+      return (await readdir(this.layout.volumes)).filter((name) => fromHex(name, ID_BYTES) !== undefined).sort();
+    } catch (error) {
+      throw ioError(error, 'list the volumes in', this.layout.volumes);
+    }
+  }
+
+  async #openVolume(id: string): Promise<Volume> {
+    const root = path.join(this.layout.volumes, id);
+    const volumeId = fromHex(id, ID_BYTES) ?? new Uint8Array(ID_BYTES);
+    const file = path.join(root, 'volume');
+    try {
+      const sealed = await readRegularFile(file, { maxBytes: MAX_SMALL_FILE_BYTES, what: 'volume record' });
+      const { recordsKey } = this.#contextOf(volumeId, DEFAULT_BAND_BYTES).keys;
+      const record = volumeRecordCodec.decode(openRecord(recordsKey, { kind: 'volume', volumeId }, sealed));
+      return new Volume(root, record, { context: this.#contextOf(volumeId, record.bandBytes), pageCache: this.#options.pageCacheFor?.(id) });
+    } catch (error) {
+      throw withPath(error, file);
+    }
+  }
+
+  #contextOf(volumeId: Uint8Array, bandBytes: number): VolumeContext {
+    const volumeKey = deriveVolumeKey(this.#masterKey, volumeId);
+    const keys = deriveVolumeKeys(volumeKey, volumeId);
+    wipeKeys(volumeKey);
+    return { volumeId, cipher: this.config.cipher, bandBytes, keys };
+  }
+
+  /** Overwrites the master key. */
+  close(): void {
+    wipeKeys(this.#masterKey);
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+async function prepareRoot(layout: RepositoryLayout): Promise<void> {
+  try {
+    await mkdir(layout.root, { mode: DIRECTORY_MODE });
+    return;
+  } catch (error) {
+    if (errnoOf(error) !== 'EEXIST') throw ioError(error, 'make the folder', layout.root);
+  }
+  if ((await statIfPresent(layout.config)) !== undefined) {
+    throw new TimebandError(`${layout.root} is a Timeband repository already; nothing was changed.`, {
+      code: 'REPOSITORY_EXISTS',
+      path: layout.root,
+    });
+  }
+  let names: string[];
+  try {
+    names = await readdir(layout.root);
+  } catch (error) {
+    throw ioError(error, 'look into', layout.root);
+  }
+  if (names.some((name) => name !== 'lost+found')) {
+    throw new TimebandError(`${layout.root} is not empty and not a repository; nothing was changed. Name a new or an empty folder.`, {
+      code: 'TARGET_INVALID',
+      path: layout.root,
+    });
+  }
+}
+
+/** Sessions are hardlinks: a file system without them (FAT, some network mounts) is refused at once. */
+async function tryHardlink(directory: string): Promise<void> {
+  const one = path.join(directory, `${TEMPORARY_PREFIX}link-1`);
+  const two = path.join(directory, `${TEMPORARY_PREFIX}link-2`);
+  try {
+    await writeNewFile(one, new Uint8Array(1));
+    await link(one, two);
+  } catch (cause) {
+    throw new TimebandError(
+      `the file system of ${directory} has no hardlinks (${messageOf(cause)}); put the repository on ext4, XFS, btrfs or ZFS.`,
+      {
+        code: 'UNSUPPORTED',
+        cause,
+        path: directory,
+      },
+    );
+  } finally {
+    await rm(one, { force: true });
+    await rm(two, { force: true });
+  }
+}
+
+/** Reads repository.json without any key. @throws TimebandError REPOSITORY_NOT_FOUND, REPOSITORY_VERSION, REPOSITORY_CORRUPT */
+export async function readConfig(layout: RepositoryLayout): Promise<{ readonly config: RepositoryConfig; readonly digest: Uint8Array }> {
+  let bytes: Uint8Array;
+  try {
+    await (await open(layout.root, constants.O_RDONLY | constants.O_DIRECTORY)).close();
+    bytes = await readRegularFile(layout.config, { maxBytes: MAX_SMALL_FILE_BYTES, what: 'repository.json' });
+  } catch (cause) {
+    if (errnoOf(cause) !== 'ENOENT' && errnoOf(cause) !== 'ENOTDIR' && !(cause instanceof TimebandError && cause.code === 'RECORD_MISSING'))
+      throw ioError(cause, 'open the repository', layout.root);
+    throw new TimebandError(
+      `no Timeband repository at ${layout.root}. Make one with "timeband init", or name another with --repo or TIMEBAND_REPO.`,
+      {
+        code: 'REPOSITORY_NOT_FOUND',
+        cause,
+        path: layout.root,
+      },
+    );
+  }
+  try {
+    return { config: repositoryConfigCodec.decode(bytes), digest: nodePrimitives.sha256(bytes) };
+  } catch (cause) {
+    throw configError(bytes, layout.config, cause);
+  }
+}
+
+function configError(bytes: Uint8Array, file: string, cause: unknown): TimebandError {
+  const version = /"format": "timeband-repository",\s+"version": (\d+)/.exec(new TextDecoder().decode(bytes))?.[1];
+  if (version !== undefined && Number(version) > 1) {
+    return new TimebandError(`${file}: the repository has format version ${version}; this program knows version 1. Use a newer Timeband.`, {
+      code: 'REPOSITORY_VERSION',
+      cause,
+      path: file,
+    });
+  }
+  return new TimebandError(`${file} is damaged: ${messageOf(cause)}. Put it back from a copy; it never changes after init.`, {
+    code: 'REPOSITORY_CORRUPT',
+    cause,
+    path: file,
+  });
+}

@@ -1,0 +1,117 @@
+/**
+ * Where the data of a sparse file is, so that holes are not read. Only file systems whose answer can be trusted while
+ * data is still in memory are asked (ZFS, NFS and FUSE have returned holes for dirty data); elsewhere everything is read.
+ */
+import { execFile } from 'node:child_process';
+import { statfs } from 'node:fs/promises';
+import { promisify } from 'node:util';
+import { type ByteRange, mergeRanges } from '../../bands/format/geometry.ts';
+import { type Libc, loadLibc } from './libc.ts';
+
+const run = promisify(execFile);
+/** statfs magic numbers: ext2/3/4, XFS, btrfs, tmpfs, f2fs. */
+const TRUSTED_FILE_SYSTEMS = new Set([0xef53, 0x58465342, 0x9123683e, 0x01021994, 0xf2f52010]);
+/** A hole smaller than this costs more to leave out than to read. */
+const MIN_HOLE_BYTES = 65_536;
+const MAX_FILEFRAG_BYTES = 268_435_456;
+
+/** The ranges of a file that hold data, sorted and apart; all else reads as zeros. */
+export class DataMap {
+  readonly ranges: readonly ByteRange[];
+  readonly dataBytes: number;
+
+  constructor(ranges: readonly ByteRange[]) {
+    this.ranges = joinSmallHoles(ranges);
+    this.dataBytes = this.ranges.reduce((sum, range) => sum + range.length, 0);
+  }
+
+  /** The data in [offset, offset + length) as pairs (start within that range, length). */
+  within(offset: number, length: number): number[] {
+    const pairs: number[] = [];
+    const end = offset + length;
+    for (let i = this.#firstEndingAfter(offset); i < this.ranges.length; i++) {
+      const range = this.ranges[i];
+      if (range === undefined || range.offset >= end) break;
+      const start = Math.max(range.offset, offset);
+      pairs.push(start - offset, Math.min(range.offset + range.length, end) - start);
+    }
+    return pairs;
+  }
+
+  #firstEndingAfter(offset: number): number {
+    let low = 0;
+    let high = this.ranges.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      const range = this.ranges[middle];
+      if (range !== undefined && range.offset + range.length <= offset) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+}
+
+function joinSmallHoles(ranges: readonly ByteRange[]): ByteRange[] {
+  const joined: { offset: number; length: number }[] = [];
+  for (const range of mergeRanges(ranges)) {
+    const last = joined.at(-1);
+    if (last !== undefined && range.offset - (last.offset + last.length) < MIN_HOLE_BYTES) last.length = range.offset + range.length - last.offset;
+    else joined.push({ ...range });
+  }
+  return joined;
+}
+
+/** The data map of a regular file, or undefined where none can be trusted or had. */
+export async function readDataMap(file: { readonly fd: number; readonly path: string; readonly sizeBytes: number }): Promise<DataMap | undefined> {
+  const { type } = await statfs(file.path);
+  if (!TRUSTED_FILE_SYSTEMS.has(type)) return undefined;
+  const libc = loadLibc();
+  const ranges = libc === undefined ? await filefragRanges(file.path, file.sizeBytes) : seekRanges(libc, file.fd, file.sizeBytes);
+  return ranges === undefined ? undefined : new DataMap(ranges);
+}
+
+function seekRanges(libc: Libc, fd: number, sizeBytes: number): ByteRange[] | undefined {
+  const ranges: ByteRange[] = [];
+  try {
+    for (let offset = 0; offset < sizeBytes; ) {
+      const start = libc.seekData(fd, offset);
+      if (start === undefined || start >= sizeBytes) break;
+      const end = Math.min(libc.seekHole(fd, start) ?? sizeBytes, sizeBytes);
+      ranges.push({ offset: start, length: end - start });
+      offset = end;
+    }
+    return ranges;
+  } catch {
+    return undefined; // EINVAL: this file cannot tell, so all of it is read
+  }
+}
+
+/** `filefrag -s -v`: -s writes dirty data first, without which unwritten extents with new data would look empty. */
+async function filefragRanges(file: string, sizeBytes: number): Promise<ByteRange[] | undefined> {
+  try {
+    const { stdout } = await run('filefrag', ['-s', '-v', '-b4096', '--', file], {
+      maxBuffer: MAX_FILEFRAG_BYTES,
+      env: { ...process.env, LC_ALL: 'C' },
+    });
+    return parseFilefrag(stdout, sizeBytes);
+  } catch {
+    return undefined; // not installed, or not for this file system: all of it is read
+  }
+}
+
+/** Parses the output of `filefrag -v -b4096`; undefined if it is not understood completely. */
+export function parseFilefrag(text: string, sizeBytes: number): ByteRange[] | undefined {
+  const ranges: ByteRange[] = [];
+  const counted = /: (\d+) extents? found\s*$/.exec(text)?.[1];
+  let extents = 0;
+  for (const line of text.split('\n')) {
+    const match = /^\s*\d+:\s+(\d+)\.\.\s*(\d+):\s+\S+\s*\S+\s+\d+:\s*(?:\d+:\s*)?(.*)$/.exec(line);
+    if (match === null) continue;
+    extents++;
+    if (/\bunwritten\b/.test(match[3] ?? '')) continue;
+    const offset = Number(match[1]) * 4096;
+    const end = Math.min((Number(match[2]) + 1) * 4096, sizeBytes);
+    if (end > offset) ranges.push({ offset, length: end - offset });
+  }
+  return counted === undefined || (extents === 0) !== (Number(counted) === 0) ? undefined : ranges;
+}
