@@ -201,6 +201,11 @@ export class Repository {
     }
   }
 
+  /** Keys of a volume that is not there: for measuring what a first sync would store. */
+  temporaryContext(bandBytes: number = DEFAULT_BAND_BYTES): VolumeContext {
+    return this.#contextOf(randomBytes(ID_BYTES), bandBytes);
+  }
+
   #contextOf(volumeId: Uint8Array, bandBytes: number): VolumeContext {
     const volumeKey = deriveVolumeKey(this.#masterKey, volumeId);
     const keys = deriveVolumeKeys(volumeKey, volumeId);

@@ -58,12 +58,12 @@ export async function writeFully(handle: FileHandle, bytes: Uint8Array, position
   }
 }
 
-/** Writes a new file (mode 0600) and makes it durable; fails if it exists. */
-export async function writeNewFile(file: string, bytes: Uint8Array): Promise<void> {
+/** Writes a new file (mode 0600) and makes it durable, unless a later syncFileSystem does; fails if it exists. */
+export async function writeNewFile(file: string, bytes: Uint8Array, options: { readonly isDurable: boolean } = { isDurable: true }): Promise<void> {
   try {
     await using handle = await open(file, 'wx', FILE_MODE);
     await writeFully(handle, bytes, 0);
-    await handle.sync();
+    if (options.isDurable) await handle.sync();
   } catch (error) {
     throw ioError(error, 'write', file);
   }

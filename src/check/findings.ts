@@ -1,0 +1,47 @@
+/** What `check` found, in words and as data. */
+import { type ErrorCode, messageOf, TimebandError } from '../../bands/errors.ts';
+import { type ByteRange, mergeRanges } from '../../bands/format/geometry.ts';
+
+/** One thing that is wrong. */
+export interface Finding {
+  /** The volume's name, or its id where the name cannot be read. */
+  readonly volume: string;
+  readonly session: string | undefined;
+  readonly code: ErrorCode;
+  readonly message: string;
+  /** The part of the volume that cannot be read because of it. */
+  readonly range: ByteRange | undefined;
+}
+
+export interface CheckResult {
+  readonly sessions: number;
+  /** Band files read; one that several sessions share is read once. */
+  readonly bandFiles: number;
+  readonly readBytes: number;
+  readonly findings: readonly Finding[];
+  readonly durationMs: number;
+}
+
+export function finding(where: { readonly volume: string; readonly session?: string }, error: unknown, range?: ByteRange): Finding {
+  const code = error instanceof TimebandError ? error.code : 'IO_ERROR';
+  return { volume: where.volume, session: where.session, code, message: messageOf(error), range };
+}
+
+/** A damaged session and the byte ranges of it that cannot be read, joined. */
+export interface DamagedSession {
+  readonly volume: string;
+  readonly session: string;
+  readonly ranges: readonly ByteRange[];
+}
+
+export function damagedSessions(findings: readonly Finding[]): DamagedSession[] {
+  const groups = new Map<string, { volume: string; session: string; ranges: ByteRange[] }>();
+  for (const { volume, session, range } of findings) {
+    if (session === undefined) continue;
+    const key = `${volume}@${session}`;
+    const group = groups.get(key) ?? { volume, session, ranges: [] };
+    if (range !== undefined) group.ranges.push(range);
+    groups.set(key, group);
+  }
+  return [...groups.values()].map((group) => ({ ...group, ranges: mergeRanges(group.ranges.sort((a, b) => a.offset - b.offset)) }));
+}

@@ -1,0 +1,387 @@
+/**
+ * Getting a session's bytes back: into a new file (sparse), over an existing file or device, or to a stream.
+ * A new file appears under its name only when it is whole; a damaged band never turns into wrong bytes silently.
+ */
+import { randomBytes } from 'node:crypto';
+import { constants } from 'node:fs';
+import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { errnoOf, ioError, TimebandError } from '../bands/errors.ts';
+import { type ByteRange, bandLengthOf, ENTRIES_PER_PAGE, mergeRanges } from '../bands/format/geometry.ts';
+import { entryCount, readEntry } from '../bands/format/index-page.ts';
+import { FILE_MODE, syncDirectory } from '../bands/store/files.ts';
+import type { SessionDirectory } from '../bands/store/session-directory.ts';
+import { createCursor, SessionImage } from '../bands/store/session-image.ts';
+import { type BandPool, shareBandKeys } from '../bands/workers/band-pool.ts';
+import { forEachBounded } from '../bands/workers/bounded.ts';
+import type { BandKeyMaterial } from '../bands/workers/tasks.ts';
+import type { OnProgress } from './progress.ts';
+import { deviceNumbers, readDeviceSize } from './sources/block-device.ts';
+import { interrupted } from './sync/page-sync.ts';
+
+export interface RestoreOptions {
+  readonly session: SessionDirectory;
+  /** A file or block device. */
+  readonly target: string;
+  readonly pool: BandPool;
+  /** Write over a target that exists. */
+  readonly isOverwrite?: boolean;
+  /** Restore all that can be read; damaged ranges become zeros and are listed. */
+  readonly isKeepGoing?: boolean;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: OnProgress | undefined;
+}
+
+/** A part of the volume that could not be read, and why. */
+export interface DamagedRange extends ByteRange {
+  readonly reason: string;
+}
+
+export interface RestoreResult {
+  readonly session: string;
+  readonly target: string;
+  readonly sizeBytes: number;
+  readonly writtenBytes: number;
+  readonly damaged: readonly DamagedRange[];
+  readonly durationMs: number;
+}
+
+const BUFFER_BYTES = 1_048_576;
+
+/**
+ * Restores into a file or device.
+ * @throws TimebandError TARGET_EXISTS, TARGET_INVALID, BAND_CORRUPT (lists the ranges found so far), NO_SPACE, INTERRUPTED
+ */
+export async function restoreSession(options: RestoreOptions): Promise<RestoreResult> {
+  const startedAt = performance.now();
+  const target = await openTarget(options);
+  const run = new RestoreRun(options, target);
+  try {
+    await run.restoreAll();
+    run.throwIfDamaged();
+    await target.finish();
+  } catch (error) {
+    await target.abandon();
+    throw error;
+  }
+  return {
+    session: options.session.sessionId,
+    target: target.path,
+    sizeBytes: options.session.manifest.sizeBytes,
+    writtenBytes: run.writtenBytes,
+    damaged: run.damagedRanges(),
+    durationMs: Math.round(performance.now() - startedAt),
+  };
+}
+
+interface Target {
+  readonly path: string;
+  readonly handle: FileHandle;
+  /** A new file reads as zeros where nothing was written. */
+  readonly isNew: boolean;
+  finish(): Promise<void>;
+  abandon(): Promise<void>;
+}
+
+async function openTarget(options: RestoreOptions): Promise<Target> {
+  const target = path.resolve(options.target);
+  let existing: FileHandle | undefined;
+  try {
+    existing = await open(target, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw ioError(error, 'open the target', target);
+  }
+  if (existing === undefined) return await openNewTarget(target, options.session.manifest.sizeBytes);
+  await using stat = existing;
+  const facts = await stat.stat({ bigint: true });
+  if (options.isOverwrite !== true) {
+    throw new TimebandError(`${target} exists; nothing was written. Name a new file, or write over it with --overwrite.`, {
+      code: 'TARGET_EXISTS',
+      path: target,
+    });
+  }
+  if (facts.isBlockDevice()) return await openDeviceTarget(target, facts.rdev, options.session.manifest.sizeBytes);
+  if (facts.isFile()) return await openFileTarget(target, options.session.manifest.sizeBytes);
+  throw new TimebandError(`${target} is neither a regular file nor a block device; nothing was written.`, { code: 'TARGET_INVALID', path: target });
+}
+
+async function openNewTarget(target: string, sizeBytes: number): Promise<Target> {
+  const temporary = `${target}.timeband-${randomBytes(4).toString('hex')}`;
+  let handle: FileHandle;
+  try {
+    handle = await open(temporary, 'wx+', FILE_MODE);
+    await handle.truncate(sizeBytes);
+  } catch (error) {
+    await rm(temporary, { force: true });
+    throw ioError(error, 'make the file', temporary);
+  }
+  return {
+    path: target,
+    handle,
+    isNew: true,
+    async finish() {
+      await syncAndClose(handle, temporary);
+      await rename(temporary, target);
+      await syncDirectory(path.dirname(target));
+    },
+    async abandon() {
+      await handle.close().catch(() => undefined); // closed already if finish() failed after closing
+      await rm(temporary, { force: true });
+    },
+  };
+}
+
+async function openFileTarget(target: string, sizeBytes: number): Promise<Target> {
+  try {
+    const handle = await open(target, constants.O_RDWR);
+    await handle.truncate(sizeBytes);
+    return existingTarget(target, handle);
+  } catch (error) {
+    throw ioError(error, 'write over', target);
+  }
+}
+
+async function openDeviceTarget(target: string, rdev: bigint, sizeBytes: number): Promise<Target> {
+  const deviceBytes = await readDeviceSize(deviceNumbers(rdev), target);
+  if (deviceBytes < sizeBytes) {
+    throw new TimebandError(`${target} has ${deviceBytes} bytes, the session needs ${sizeBytes}; nothing was written. Name a larger device.`, {
+      code: 'TARGET_INVALID',
+      path: target,
+    });
+  }
+  try {
+    // O_EXCL on a block device: the kernel refuses one that is mounted or otherwise in use.
+    return existingTarget(target, await open(target, constants.O_RDWR | constants.O_EXCL));
+  } catch (error) {
+    if (errnoOf(error) !== 'EBUSY') throw ioError(error, 'write over', target);
+    throw new TimebandError(`${target} is in use (mounted, or held by another device); nothing was written. Unmount it first.`, {
+      code: 'TARGET_INVALID',
+      cause: error,
+      path: target,
+    });
+  }
+}
+
+function existingTarget(target: string, handle: FileHandle): Target {
+  return {
+    path: target,
+    handle,
+    isNew: false,
+    finish: () => syncAndClose(handle, target),
+    abandon: () => handle.close().catch(() => undefined), // the error that led here is the one to report
+  };
+}
+
+async function syncAndClose(handle: FileHandle, file: string): Promise<void> {
+  try {
+    await handle.sync();
+    await handle.close();
+  } catch (error) {
+    throw ioError(error, 'make durable', file);
+  }
+}
+
+class RestoreRun {
+  writtenBytes = 0;
+  readonly #options: RestoreOptions;
+  readonly #target: Target;
+  readonly #keys: BandKeyMaterial;
+  readonly #damaged: DamagedRange[] = [];
+  #doneBands = 0;
+  #doneBytes = 0;
+
+  constructor(options: RestoreOptions, target: Target) {
+    this.#options = options;
+    this.#target = target;
+    this.#keys = shareBandKeys(options.session.context);
+  }
+
+  async restoreAll(): Promise<void> {
+    await forEachBounded(this.#bands(), this.#options.pool.capacity, (band) => this.#restoreBand(band.bandIndex, band.file, band.entry));
+    this.#report();
+  }
+
+  /** The bands to write: in a new file the ones that are not zero. Stops early once damage ends the restore. */
+  async *#bands(): AsyncGenerator<{ bandIndex: number; file: string; entry: ReturnType<typeof readEntry> }> {
+    const { session, isKeepGoing } = this.#options;
+    for (let page = 0; page < session.pageCount; page++) {
+      const entries = await this.#readPage(page);
+      if (entries === undefined) continue;
+      const files = session.bandPaths(page * ENTRIES_PER_PAGE, entryCount(entries));
+      for (const [i, file] of files.entries()) {
+        if (this.#options.signal?.aborted === true) throw interruptedRestore(this.#target);
+        if (this.#damaged.length > 0 && isKeepGoing !== true) return;
+        const entry = readEntry(entries, i);
+        if (entry === undefined && this.#target.isNew) this.#doneBands++;
+        else yield { bandIndex: page * ENTRIES_PER_PAGE + i, file, entry };
+      }
+    }
+  }
+
+  async #readPage(page: number): Promise<Uint8Array | undefined> {
+    const { session } = this.#options;
+    try {
+      return await session.readPage(page);
+    } catch (error) {
+      const offset = page * ENTRIES_PER_PAGE * session.context.bandBytes;
+      const length = Math.min(ENTRIES_PER_PAGE * session.context.bandBytes, session.manifest.sizeBytes - offset);
+      await this.#takeDamage({ offset, length }, error);
+      return undefined;
+    }
+  }
+
+  async #restoreBand(bandIndex: number, file: string, band: ReturnType<typeof readEntry>): Promise<void> {
+    const { session, pool } = this.#options;
+    const { bandBytes } = session.context;
+    const range = { offset: bandIndex * bandBytes, length: bandLengthOf(bandIndex, session.manifest.sizeBytes, bandBytes) };
+    const common = { bandBytes, targetFd: this.#target.handle.fd, targetPath: this.#target.path, isSparse: this.#target.isNew, ...range };
+    try {
+      const result = await pool.run('restoreBand', band === undefined ? common : { ...common, keys: this.#keys, file, band });
+      this.writtenBytes += result.writtenBytes;
+    } catch (error) {
+      await this.#takeDamage(range, error);
+    }
+    this.#doneBands++;
+    this.#doneBytes += range.length;
+    this.#report();
+  }
+
+  /** Notes a damaged range; what an existing target held there must not pass for the session's data. */
+  async #takeDamage(range: ByteRange, error: unknown): Promise<void> {
+    if (!isDamage(error) || error.path === this.#target.path) throw error;
+    this.#damaged.push({ ...range, reason: error.message });
+    if (this.#options.isKeepGoing !== true || this.#target.isNew) return;
+    const zeros = new Uint8Array(BUFFER_BYTES);
+    for (let done = 0; done < range.length; done += BUFFER_BYTES) {
+      await this.#target.handle.write(zeros, 0, Math.min(BUFFER_BYTES, range.length - done), range.offset + done);
+    }
+  }
+
+  damagedRanges(): DamagedRange[] {
+    return this.#damaged.toSorted((a, b) => a.offset - b.offset);
+  }
+
+  throwIfDamaged(): void {
+    const damaged = this.damagedRanges();
+    if (damaged.length === 0 || this.#options.isKeepGoing === true) return;
+    const fate = this.#target.isNew ? 'Nothing was kept' : `${this.#target.path} is incomplete now`;
+    throw new TimebandError(
+      `session ${this.#options.session.sessionId} is damaged at ${formatRanges(damaged)}: ${damaged[0]?.reason}. ${fate}. ` +
+        'Restore the rest with --keep-going, or list all damage with "timeband check --data".',
+      { code: 'BAND_CORRUPT', path: this.#target.path },
+    );
+  }
+
+  #report(): void {
+    const { session, onProgress } = this.#options;
+    onProgress?.({
+      phase: 'restore',
+      doneBands: this.#doneBands,
+      totalBands: session.bandCount,
+      doneBytes: this.#doneBytes,
+      totalBytes: this.#totalBytes(),
+    });
+  }
+
+  #totalBytes(): number {
+    const { sizeBytes, bandBytes, totals } = this.#options.session.manifest;
+    return this.#target.isNew ? Math.min(sizeBytes, (totals.bands - totals.zeroBands) * bandBytes) : sizeBytes;
+  }
+}
+
+const DAMAGE_CODES: ReadonlySet<string> = new Set(['BAND_CORRUPT', 'BAND_MISSING', 'RECORD_CORRUPT', 'RECORD_MISSING', 'IO_ERROR']);
+
+/** Whether reading the repository failed because of its files (and not because of a mistake or a full disk). */
+export function isDamage(error: unknown): error is TimebandError {
+  return error instanceof TimebandError && DAMAGE_CODES.has(error.code);
+}
+
+function interruptedRestore(target: Target): TimebandError {
+  const fate = target.isNew ? 'nothing was kept of the new file' : `${target.path} is incomplete now`;
+  return new TimebandError(`interrupted; ${fate}.`, { code: 'INTERRUPTED', cause: interrupted() });
+}
+
+/** `bytes 0-2097151, 4194304-6291455`, adjacent ranges joined, at most eight. */
+export function formatRanges(ranges: readonly ByteRange[]): string {
+  const merged = mergeRanges(ranges);
+  const shown = merged.slice(0, 8).map(({ offset, length }) => `${offset}-${offset + length - 1}`);
+  return `bytes ${shown.join(', ')}${merged.length > shown.length ? ` and ${merged.length - shown.length} more ranges` : ''}`;
+}
+
+export interface StreamOptions {
+  readonly session: SessionDirectory;
+  readonly pool: BandPool;
+  readonly isKeepGoing?: boolean;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: OnProgress | undefined;
+  /** Writes the next bytes and waits until they are taken. The buffer is used again after that. */
+  write(bytes: Uint8Array): Promise<void>;
+}
+
+/**
+ * Restores to a stream, in order. Damage ends it, or with `isKeepGoing` becomes zeros and is listed.
+ * @throws TimebandError BAND_CORRUPT, INTERRUPTED
+ */
+export async function streamSession(options: StreamOptions): Promise<{ readonly writtenBytes: number; readonly damaged: readonly DamagedRange[] }> {
+  const image = new SessionImage(options.session, { pool: options.pool });
+  const cursor = createCursor();
+  const damaged: DamagedRange[] = [];
+  const { sizeBytes } = image;
+  const totalBands = options.session.bandCount;
+  try {
+    for (let offset = 0; offset < sizeBytes; offset += BUFFER_BYTES) {
+      if (options.signal?.aborted === true)
+        throw new TimebandError(`interrupted after ${offset} bytes; the output is incomplete.`, { code: 'INTERRUPTED' });
+      const out = new Uint8Array(Math.min(BUFFER_BYTES, sizeBytes - offset));
+      try {
+        await image.read(out, offset, cursor);
+      } catch (error) {
+        damaged.push(...(await readAround(image, out, { offset, error, isKeepGoing: options.isKeepGoing ?? false })));
+      }
+      await options.write(out);
+      const doneBytes = offset + out.length;
+      options.onProgress?.({
+        phase: 'restore',
+        doneBands: Math.floor((doneBytes / sizeBytes) * totalBands),
+        totalBands,
+        doneBytes,
+        totalBytes: sizeBytes,
+      });
+    }
+  } finally {
+    await image.close();
+  }
+  return { writtenBytes: sizeBytes, damaged };
+}
+
+const AROUND_BYTES = 131_072;
+
+/** Reads what can be read of a part with damage in it; the rest is zeros. */
+async function readAround(
+  image: SessionImage,
+  out: Uint8Array,
+  at: { readonly offset: number; readonly error: unknown; readonly isKeepGoing: boolean },
+): Promise<DamagedRange[]> {
+  if (!isDamage(at.error)) throw at.error;
+  if (!at.isKeepGoing) {
+    throw new TimebandError(
+      `session ${image.session.sessionId} is damaged near byte ${at.offset}: ${at.error.message}. The output ends there. Restore the rest with --keep-going.`,
+      {
+        code: 'BAND_CORRUPT',
+        cause: at.error,
+      },
+    );
+  }
+  const damaged: DamagedRange[] = [];
+  for (let start = 0; start < out.length; start += AROUND_BYTES) {
+    const part = out.subarray(start, start + AROUND_BYTES);
+    try {
+      await image.read(part, at.offset + start);
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      part.fill(0);
+      damaged.push({ offset: at.offset + start, length: part.length, reason: error.message });
+    }
+  }
+  return damaged;
+}

@@ -1,0 +1,109 @@
+/** A session that is being written: volumes/ID/incoming/XXXX/, never read as a session, until one rename commits it. */
+import { randomBytes } from 'node:crypto';
+import { copyFileSync, constants as fsConstants, linkSync, statSync, utimesSync } from 'node:fs';
+import { readdir, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { nodePrimitives } from '../../bands/crypto/node-primitives.ts';
+import { errnoOf, ioError, TimebandError } from '../../bands/errors.ts';
+import { encodeNames } from '../../bands/format/names.ts';
+import { RECORD_NONCE_BYTES, type RecordPlace, sealRecord } from '../../bands/format/record.ts';
+import { createDirectory, statIfPresent, syncDirectory, syncFileSystem, writeNewFile } from '../../bands/store/files.ts';
+import { SESSION_FILES, type VolumeContext } from '../../bands/store/session-directory.ts';
+import type { Volume } from '../volume.ts';
+
+/** How a file came to be in the new session; `missing`: there is no such file to link. */
+export type LinkOutcome = 'linked' | 'copied' | 'missing';
+
+export class Incoming {
+  readonly directory: string;
+  readonly #volume: Volume;
+
+  private constructor(volume: Volume, directory: string) {
+    this.#volume = volume;
+    this.directory = directory;
+  }
+
+  static async create(volume: Volume): Promise<Incoming> {
+    const incoming = new Incoming(volume, path.join(volume.layout.incoming, randomBytes(8).toString('hex')));
+    await createDirectory(incoming.directory);
+    for (const part of [SESSION_FILES.bands, SESSION_FILES.index]) await createDirectory(path.join(incoming.directory, part));
+    return incoming;
+  }
+
+  get context(): VolumeContext {
+    return this.#volume.context;
+  }
+
+  /** Paths of the band files of `count` bands from `first`. */
+  bandPaths(first: number, count: number): string[] {
+    const directory = path.join(this.directory, SESSION_FILES.bands);
+    return encodeNames(nodePrimitives, this.context.keys.namesKey, { kind: 'band', first, count }).map((name) => `${directory}/${name}`);
+  }
+
+  pagePath(pageNumber: number): string {
+    const [name] = encodeNames(nodePrimitives, this.context.keys.namesKey, { kind: 'page', first: pageNumber, count: 1 });
+    return path.join(this.directory, SESSION_FILES.index, name ?? '');
+  }
+
+  /** Seals and writes a record. It becomes durable with the commit. @returns the SHA-256 of the sealed file */
+  async writeRecord(file: string, place: Omit<RecordPlace, 'volumeId'>, plain: Uint8Array): Promise<Uint8Array> {
+    const { keys, volumeId } = this.context;
+    const sealed = sealRecord(keys.recordsKey, { ...place, volumeId }, { nonce: randomBytes(RECORD_NONCE_BYTES), plain });
+    await writeNewFile(file, sealed, { isDurable: false });
+    return nodePrimitives.sha256(sealed);
+  }
+
+  /** Makes everything durable and renames it to a session: the commit. @throws TimebandError IO_ERROR and nothing is committed */
+  async commit(sessionId: string): Promise<void> {
+    const target = this.#volume.sessionPath(sessionId);
+    if ((await statIfPresent(target)) !== undefined)
+      throw new TimebandError(`${target} exists already; nothing was committed.`, { code: 'IO_ERROR', path: target });
+    await syncFileSystem(this.directory);
+    try {
+      await rename(this.directory, target);
+    } catch (error) {
+      throw ioError(error, 'commit the session to', target);
+    }
+    await syncDirectory(this.#volume.layout.sessions);
+  }
+
+  async discard(): Promise<void> {
+    await rm(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** Links `from` to `to`; where no more links to a file are possible, copies it with its times. */
+export function linkOrCopy(from: string, to: string): LinkOutcome {
+  try {
+    linkSync(from, to);
+    return 'linked';
+  } catch (error) {
+    const errno = errnoOf(error);
+    if (errno === 'ENOENT') return 'missing';
+    if (errno !== 'EMLINK') throw ioError(error, 'link', to);
+  }
+  return copyWithTimes(from, to);
+}
+
+function copyWithTimes(from: string, to: string): LinkOutcome {
+  try {
+    copyFileSync(from, to, fsConstants.COPYFILE_EXCL);
+    const { mtimeMs } = statSync(from);
+    utimesSync(to, mtimeMs / 1000, mtimeMs / 1000);
+    return 'copied';
+  } catch (error) {
+    throw ioError(error, 'copy a band file to', to);
+  }
+}
+
+/** Removes what syncs that were killed left. The caller holds the volume's lock, so nobody is writing there. */
+export async function clearIncoming(volume: Volume): Promise<number> {
+  let names: string[];
+  try {
+    names = await readdir(volume.layout.incoming);
+  } catch (error) {
+    throw ioError(error, 'look into', volume.layout.incoming);
+  }
+  for (const name of names) await rm(path.join(volume.layout.incoming, name), { recursive: true, force: true });
+  return names.length;
+}

@@ -1,0 +1,295 @@
+/**
+ * The body of a sync: page by page (512 bands), read the bands that may have changed, store those that did, link the
+ * rest from the base, write the index page. Memory does not grow with the volume: two pages are under way at once.
+ *
+ * Nothing is linked before the first change is found, so a sync that finds none leaves nothing behind. Pages that were
+ * passed before that wait in `#deferred` and are linked at the end.
+ */
+import { nodePrimitives } from '../../bands/crypto/node-primitives.ts';
+import { TimebandError } from '../../bands/errors.ts';
+import { Bitmap } from '../../bands/format/bitmap.ts';
+import { equalBytes } from '../../bands/format/bytes.ts';
+import { bandCountOf, bandLengthOf, ENTRIES_PER_PAGE, entriesInPage, pageCountOf } from '../../bands/format/geometry.ts';
+import { ENTRY_BYTES, isSameContent, isZeroEntry, type PageEntries, readEntry, writeEntry } from '../../bands/format/index-page.ts';
+import { encodeNames } from '../../bands/format/names.ts';
+import type { SessionDirectory, VolumeContext } from '../../bands/store/session-directory.ts';
+import { type BandPool, shareBandKeys } from '../../bands/workers/band-pool.ts';
+import { forEachBounded } from '../../bands/workers/bounded.ts';
+import type { BandKeyMaterial } from '../../bands/workers/tasks.ts';
+import type { OnProgress } from '../progress.ts';
+import type { SourceView } from '../sources/source.ts';
+import { type Incoming, linkOrCopy } from './incoming.ts';
+
+const PAGES_AT_ONCE = 2;
+/** New index pages are handed to the catalog up to this many (32 MiB); beyond, it reads them when it needs them. */
+const MAX_REMEMBERED_PAGES = 1024;
+
+export interface PageSyncInput {
+  readonly view: SourceView;
+  readonly context: VolumeContext;
+  readonly base: SessionDirectory | undefined;
+  /** Bands to read; undefined: all. */
+  readonly candidates: Bitmap | undefined;
+  readonly pool: BandPool;
+  /** Where the session is written; undefined: only measure. */
+  readonly incoming: Incoming | undefined;
+  readonly sessionMs: number;
+  /** Make a session even if nothing changed. */
+  readonly isForced: boolean;
+  readonly signal: AbortSignal | undefined;
+  readonly onProgress: OnProgress | undefined;
+}
+
+/** What was done, in bands and bytes. */
+export interface SyncCounts {
+  readBytes: number;
+  zeroBands: number;
+  changedBands: number;
+  /** Band files written, and their bytes. */
+  writtenBands: number;
+  writtenBytes: number;
+  linkedBands: number;
+  /** Band files copied because no more links to them were possible. */
+  copiedBands: number;
+  /** Bands that were stored again because the base's file is missing. */
+  healedBands: number;
+  /** Bytes of all band files of the session. */
+  storedBytes: number;
+}
+
+export interface RememberedPage {
+  readonly digest: Uint8Array;
+  readonly entries: PageEntries;
+}
+
+export class PageSync {
+  readonly counts: SyncCounts = {
+    readBytes: 0,
+    zeroBands: 0,
+    changedBands: 0,
+    writtenBands: 0,
+    writtenBytes: 0,
+    linkedBands: 0,
+    copiedBands: 0,
+    healedBands: 0,
+    storedBytes: 0,
+  };
+  readonly changed: Bitmap;
+  readonly pageDigests: Uint8Array[] = [];
+  readonly newPages: Map<number, RememberedPage> = new Map();
+  readonly #input: PageSyncInput;
+  readonly #keys: BandKeyMaterial;
+  readonly #bandCount: number;
+  readonly #deferred: number[] = [];
+  #hasChanges: boolean;
+  #doneBands = 0;
+  readonly #totalBytes: number;
+
+  constructor(input: PageSyncInput) {
+    this.#input = input;
+    this.#keys = shareBandKeys(input.context);
+    this.#bandCount = bandCountOf(input.view.sizeBytes, input.context.bandBytes);
+    this.changed = new Bitmap(this.#bandCount);
+    this.#hasChanges = input.isForced || input.base === undefined || input.base.manifest.sizeBytes !== input.view.sizeBytes;
+    const candidateBytes = input.candidates === undefined ? Number.POSITIVE_INFINITY : input.candidates.count() * input.context.bandBytes;
+    this.#totalBytes = Math.min(input.view.dataMap?.dataBytes ?? input.view.sizeBytes, candidateBytes);
+  }
+
+  /** Whether there is anything to commit; meaningful after run(). */
+  get hasChanges(): boolean {
+    return this.#hasChanges;
+  }
+
+  /** Runs to the end or throws; then nothing of it is under way any more. */
+  async run(): Promise<void> {
+    const pages = Array.from({ length: pageCountOf(this.#bandCount) }, (_, i) => i);
+    await forEachBounded(pages, PAGES_AT_ONCE, (pageNumber) => this.#syncPage(pageNumber));
+    if (!this.#hasChanges || this.#input.incoming === undefined) return;
+    await forEachBounded(this.#deferred, 1, async (pageNumber) => await this.#finishPage(pageNumber, await this.#basePage(pageNumber)));
+  }
+
+  async #basePage(pageNumber: number): Promise<PageEntries> {
+    const { base } = this.#input;
+    return base !== undefined && pageNumber < base.pageCount ? await base.readPage(pageNumber) : new Uint8Array(0);
+  }
+
+  async #syncPage(pageNumber: number): Promise<void> {
+    this.#throwIfAborted();
+    const base = await this.#basePage(pageNumber);
+    const entries = new Uint8Array(entriesInPage(pageNumber, this.#bandCount) * ENTRY_BYTES);
+    entries.set(base.subarray(0, entries.length));
+    const bands = this.#bandsToRead(pageNumber, entries.length / ENTRY_BYTES);
+    await this.#readBands(pageNumber, bands, { base, entries });
+    this.#report();
+    if (this.#input.incoming === undefined) this.#count(pageNumber, entries, base);
+    else if (this.#hasChanges) await this.#finishPage(pageNumber, entries);
+    else this.#deferred.push(pageNumber);
+  }
+
+  /** The candidates of a page in the order of their names: creation order then tells nobody their positions. */
+  #bandsToRead(pageNumber: number, count: number): { readonly i: number; readonly file: string | undefined }[] {
+    const first = pageNumber * ENTRIES_PER_PAGE;
+    const { incoming, candidates, context } = this.#input;
+    const names =
+      incoming === undefined
+        ? encodeNames(nodePrimitives, context.keys.namesKey, { kind: 'band', first, count }).map((sortKey) => ({ sortKey, file: undefined }))
+        : incoming.bandPaths(first, count).map((file) => ({ sortKey: file, file }));
+    const all = names.map(({ sortKey, file }, i) => ({ i, sortKey, file }));
+    const wanted = candidates === undefined ? all : all.filter(({ i }) => candidates.has(first + i));
+    return wanted.sort((a, b) => (a.sortKey < b.sortKey ? -1 : 1));
+  }
+
+  async #readBands(
+    pageNumber: number,
+    bands: readonly { readonly i: number; readonly file: string | undefined }[],
+    page: { readonly base: PageEntries; readonly entries: PageEntries },
+  ): Promise<void> {
+    const inHoles: number[] = [];
+    const withData = bands.filter(({ i }) => {
+      const ranges = this.#dataRanges(pageNumber, i);
+      if (ranges?.length === 0) inHoles.push(i);
+      return ranges?.length !== 0;
+    });
+    for (const i of inHoles) this.#takeZero(page, i);
+    await forEachBounded(withData, this.#input.pool.capacity, async ({ i, file }) => {
+      this.#throwIfAborted();
+      await this.#readBand(pageNumber, i, { ...page, file, baseDigest: readEntry(page.base, i)?.digest });
+      this.#doneBands++;
+      this.#report();
+    });
+    this.#doneBands += page.entries.length / ENTRY_BYTES - withData.length;
+  }
+
+  #dataRanges(pageNumber: number, i: number): number[] | undefined {
+    const { view, context } = this.#input;
+    const bandIndex = pageNumber * ENTRIES_PER_PAGE + i;
+    return view.dataMap?.within(bandIndex * context.bandBytes, bandLengthOf(bandIndex, view.sizeBytes, context.bandBytes));
+  }
+
+  #takeZero(page: { readonly base: PageEntries; readonly entries: PageEntries }, i: number): void {
+    writeEntry(page.entries, i, undefined);
+    if (!isZeroEntry(page.base, i)) this.#hasChanges = true;
+  }
+
+  async #readBand(
+    pageNumber: number,
+    i: number,
+    page: {
+      readonly base: PageEntries;
+      readonly entries: PageEntries;
+      readonly file: string | undefined;
+      readonly baseDigest: Uint8Array | undefined;
+    },
+  ): Promise<void> {
+    const { view, context, pool, sessionMs } = this.#input;
+    const bandIndex = pageNumber * ENTRIES_PER_PAGE + i;
+    const result = await pool.run('storeBand', {
+      keys: this.#keys,
+      sourceFd: view.fd,
+      sourcePath: view.location,
+      offset: bandIndex * context.bandBytes,
+      length: bandLengthOf(bandIndex, view.sizeBytes, context.bandBytes),
+      dataRanges: this.#dataRanges(pageNumber, i),
+      baseDigest: page.baseDigest,
+      file: page.file,
+      mtimeSeconds: sessionMs / 1000,
+    });
+    this.counts.readBytes += result.readBytes;
+    if (result.status === 'zero') this.#takeZero(page, i);
+    if (result.status !== 'stored') return;
+    this.#hasChanges = true;
+    writeEntry(page.entries, i, result.band);
+    this.counts.writtenBands++;
+    this.counts.writtenBytes += result.band.fileBytes;
+  }
+
+  /** Links what the page keeps from the base and writes the page, or links it, too, if it is the same. */
+  async #finishPage(pageNumber: number, entries: PageEntries): Promise<void> {
+    const base = await this.#basePage(pageNumber);
+    const { incoming } = this.#input;
+    if (incoming === undefined) throw new RangeError('incoming: needed to finish a page');
+    const missing = this.#linkBands(pageNumber, { base, entries }, incoming);
+    for (const { i, file } of missing) await this.#readBand(pageNumber, i, { base, entries, file, baseDigest: undefined });
+    this.counts.healedBands += missing.length;
+    this.#count(pageNumber, entries, base);
+    this.pageDigests[pageNumber] = await this.#writePage(pageNumber, { base, entries }, incoming);
+  }
+
+  #linkBands(
+    pageNumber: number,
+    page: { readonly base: PageEntries; readonly entries: PageEntries },
+    incoming: Incoming,
+  ): { readonly i: number; readonly file: string }[] {
+    const { base } = this.#input;
+    if (base === undefined || page.base.length === 0) return [];
+    const first = pageNumber * ENTRIES_PER_PAGE;
+    const count = page.entries.length / ENTRY_BYTES;
+    const from = base.bandPaths(first, count);
+    const to = incoming.bandPaths(first, count);
+    const missing: { i: number; file: string }[] = [];
+    for (const i of sortedByName(to)) {
+      if (isZeroEntry(page.entries, i) || !isSameEntry(page.base, page.entries, i)) continue;
+      const file = to[i] ?? '';
+      const outcome = linkOrCopy(from[i] ?? '', file);
+      if (outcome === 'missing') missing.push({ i, file });
+      else this.counts[outcome === 'linked' ? 'linkedBands' : 'copiedBands']++;
+    }
+    return missing;
+  }
+
+  async #writePage(pageNumber: number, page: { readonly base: PageEntries; readonly entries: PageEntries }, incoming: Incoming): Promise<Uint8Array> {
+    const { base } = this.#input;
+    const file = incoming.pagePath(pageNumber);
+    const baseDigest = base?.manifest.pageDigests[pageNumber];
+    const isSame = baseDigest !== undefined && equalBytes(page.base, page.entries);
+    if (isSame && base !== undefined && linkOrCopy(base.pagePath(pageNumber), file) !== 'missing') return baseDigest;
+    const digest = await incoming.writeRecord(file, { kind: 'page', at: pageNumber }, page.entries);
+    if (this.newPages.size < MAX_REMEMBERED_PAGES) this.newPages.set(pageNumber, { digest, entries: page.entries });
+    return digest;
+  }
+
+  #count(pageNumber: number, entries: PageEntries, base: PageEntries): void {
+    for (let i = 0; i < entries.length / ENTRY_BYTES; i++) {
+      if (!isSameContent(base, entries, i)) {
+        this.counts.changedBands++;
+        this.changed.set(pageNumber * ENTRIES_PER_PAGE + i);
+      }
+      const band = readEntry(entries, i);
+      if (band === undefined) this.counts.zeroBands++;
+      else this.counts.storedBytes += band.fileBytes;
+    }
+  }
+
+  #report(): void {
+    this.#input.onProgress?.({
+      phase: 'sync',
+      doneBands: this.#doneBands,
+      totalBands: this.#bandCount,
+      doneBytes: this.counts.readBytes,
+      totalBytes: this.#totalBytes,
+    });
+  }
+
+  #throwIfAborted(): void {
+    if (this.#input.signal?.aborted === true) throw interrupted();
+  }
+}
+
+/** What an aborted operation throws. */
+export function interrupted(): TimebandError {
+  return new TimebandError('interrupted; no session was made, and every earlier session is as it was.', { code: 'INTERRUPTED' });
+}
+
+function sortedByName(paths: readonly string[]): number[] {
+  return paths
+    .map((path, i) => ({ path, i }))
+    .sort((a, b) => (a.path < b.path ? -1 : 1))
+    .map(({ i }) => i);
+}
+
+/** Whether entry `i` names the very same file in both. */
+function isSameEntry(a: PageEntries, b: PageEntries, i: number): boolean {
+  if ((i + 1) * ENTRY_BYTES > Math.min(a.length, b.length)) return false;
+  for (let at = i * ENTRY_BYTES; at < (i + 1) * ENTRY_BYTES; at++) if (a[at] !== b[at]) return false;
+  return true;
+}
