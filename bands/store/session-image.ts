@@ -14,7 +14,7 @@ export interface SessionImageOptions {
   /** Workers that decode ahead of sequential readers; without one, reads decode what they touch. */
   readonly pool?: BandPool;
   /** Memory for decoded data, in bytes; half for chunks, half for bands decoded ahead. */
-  readonly cacheBytes?: number;
+  readonly cacheBytes?: number | undefined;
 }
 
 const DEFAULT_CACHE_BYTES = 67_108_864;

@@ -1,0 +1,82 @@
+/** From an image file to a mounted file system: partition table, read-only loop device, mount without journal replay. */
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { TimebandError } from '../bands/errors.ts';
+import { runTool } from './tools.ts';
+
+const SECTOR_BYTES = 512;
+
+export interface Partition {
+  readonly number: number;
+  readonly offset: number;
+  readonly sizeBytes: number;
+}
+
+/** The partitions of an image; none if it has no partition table. */
+export async function readPartitions(image: string): Promise<Partition[]> {
+  let text: string;
+  try {
+    text = await runTool('partx', ['--show', '--bytes', '--raw', '--noheadings', '--output', 'NR,START,SIZE', image]);
+  } catch (error) {
+    if (error instanceof TimebandError && error.code === 'TOOL_FAILED' && /failed to read partition table|no partition/i.test(error.message))
+      return [];
+    throw error;
+  }
+  return parsePartitions(text);
+}
+
+/** Parses partx's `NR START SIZE` lines. */
+export function parsePartitions(text: string): Partition[] {
+  return text
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/).map(Number))
+    .filter((fields) => fields.length === 3 && fields.every(Number.isSafeInteger))
+    .map(([number = 0, start = 0, sizeBytes = 0]) => ({ number, offset: start * SECTOR_BYTES, sizeBytes }));
+}
+
+/** Attaches a read-only loop device (buffered: it then uses the file's read-ahead) to an image or a part of it. */
+export async function attachLoop(image: string, part?: { readonly offset: number; readonly sizeBytes: number }): Promise<string> {
+  const window = part === undefined ? [] : ['--offset', String(part.offset), '--sizelimit', String(part.sizeBytes)];
+  return (await runTool('losetup', ['--find', '--show', '--read-only', ...window, image])).trim();
+}
+
+export async function detachLoop(device: string): Promise<void> {
+  await runTool('losetup', ['--detach', device]);
+}
+
+/** The file behind a loop device, or undefined if it has none. */
+export async function loopBackingFile(device: string): Promise<string | undefined> {
+  try {
+    return (await readFile(`/sys/block/${path.basename(device)}/loop/backing_file`, 'utf8')).trim();
+  } catch {
+    return undefined; // the kernel shows that file only while the device is attached
+  }
+}
+
+/** The type of the file system on a device, or undefined if none is recognised. */
+export async function readFileSystemType(device: string): Promise<string | undefined> {
+  try {
+    const type = (await runTool('blkid', ['--probe', '--output', 'value', '--match-tag', 'TYPE', device])).trim();
+    return type === '' ? undefined : type;
+  } catch (error) {
+    if (error instanceof TimebandError && error.code === 'TOOL_FAILED') return undefined; // blkid exits with 2 where it finds nothing
+    throw error;
+  }
+}
+
+/** Read-only, and without replaying the journal: on a read-only device that would fail, and it would not be the session any more. */
+const MOUNT_OPTIONS: Readonly<Record<string, string>> = {
+  ext2: 'ro',
+  ext3: 'ro,noload',
+  ext4: 'ro,noload',
+  xfs: 'ro,norecovery,nouuid',
+  btrfs: 'ro,rescue=nologreplay',
+};
+
+export function mountOptionsFor(type: string): string {
+  return MOUNT_OPTIONS[type] ?? 'ro';
+}
+
+export async function mountReadOnly(device: string, type: string, directory: string): Promise<void> {
+  await runTool('mount', ['-t', type, '-o', `${mountOptionsFor(type)},nodev,nosuid`, '--', device, directory]);
+}

@@ -1,0 +1,145 @@
+/**
+ * The FUSE operations of an image tree. Each request is answered exactly once, whatever happens: an answer too many
+ * corrupts the next request, a missing one hangs the reader. A read fills its whole buffer (it is not zeroed before).
+ */
+import { createCursor, type ReadCursor } from '../bands/store/session-image.ts';
+import { EBADF, EINVAL, ENOENT, EROFS, errnoFor } from './errno.ts';
+import type { FuseOperations, FuseStat, FuseStatfs, Reply } from './fuse-native.ts';
+import type { ImageTree, OpenImage, TreeEntry } from './image-tree.ts';
+
+const DIRECTORY_MODE = 0o40500;
+const FILE_MODE = 0o100400;
+const LINK_MODE = 0o120777;
+/** Lets others in when the mount does. */
+const OTHERS_MODE = 0o055;
+const STATFS_BLOCK_BYTES = 1_048_576; // fuse-native's fields have 32 bits: large blocks keep large volumes right
+const READ_BYTES = 131_072;
+const ACCESS_MODE_MASK = 3;
+
+export interface DriverOptions {
+  readonly allowOther: boolean;
+  /** Told of each failed request, for the log. */
+  readonly onError: (operation: string, path: string, error: unknown) => void;
+}
+
+interface Handle {
+  readonly image: OpenImage;
+  readonly cursor: ReadCursor;
+}
+
+export class TreeDriver {
+  readonly #tree: ImageTree;
+  readonly #options: DriverOptions;
+  readonly #handles = new Map<number, Handle>();
+  readonly #owner = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
+  #nextHandle = 1;
+
+  constructor(tree: ImageTree, options: DriverOptions) {
+    this.#tree = tree;
+    this.#options = options;
+  }
+
+  /** Files that are open now. */
+  get openFiles(): number {
+    return this.#handles.size;
+  }
+
+  operations(): FuseOperations {
+    return {
+      readdir: (path, reply) => this.#answer('readdir', path, reply, () => this.#readdir(path)),
+      getattr: (path, reply) => this.#answer('getattr', path, reply, () => this.#getattr(path)),
+      readlink: (path, reply) => this.#answer('readlink', path, reply, () => this.#readlink(path)),
+      open: (path, flags, reply) => this.#answer('open', path, reply, () => this.#open(path, flags)),
+      release: (path, fd, reply) => this.#answer('release', path, reply, () => this.#release(fd)),
+      read: (path, fd, buffer, length, position, reply) =>
+        this.#answer('read', path, reply, () => this.#read(fd, buffer.subarray(0, length), position)),
+      statfs: (_path, reply) => reply(0, this.#statfs()),
+    };
+  }
+
+  #answer<T>(operation: string, path: string, reply: Reply<T>, work: () => Promise<number | [number, T]>): void {
+    work().then(
+      (answer) => (typeof answer === 'number' ? reply(answer) : reply(...answer)),
+      (error: unknown) => {
+        this.#options.onError(operation, path, error);
+        reply(errnoFor(error));
+      },
+    );
+  }
+
+  async #readdir(path: string): Promise<number | [number, string[]]> {
+    const names = await this.#tree.list(path);
+    return names === undefined ? ENOENT : [0, [...names]];
+  }
+
+  async #getattr(path: string): Promise<number | [number, FuseStat]> {
+    const entry = await this.#tree.look(path);
+    return entry === undefined ? ENOENT : [0, this.#stat(entry)];
+  }
+
+  #stat(entry: TreeEntry): FuseStat {
+    const time = new Date(entry.mtimeMs);
+    const size = entry.kind === 'file' ? entry.sizeBytes : entry.kind === 'link' ? Buffer.byteLength(entry.target) : 0;
+    const base = entry.kind === 'file' ? FILE_MODE : entry.kind === 'link' ? LINK_MODE : DIRECTORY_MODE;
+    const mode = this.#options.allowOther && entry.kind !== 'link' ? base | (entry.kind === 'file' ? OTHERS_MODE & 0o044 : OTHERS_MODE) : base;
+    return {
+      mtime: time,
+      atime: time,
+      ctime: time,
+      nlink: entry.kind === 'directory' ? 2 : 1,
+      size,
+      blksize: READ_BYTES,
+      blocks: Math.ceil(size / 512),
+      mode,
+      ...this.#owner,
+    };
+  }
+
+  async #readlink(path: string): Promise<number | [number, string]> {
+    const entry = await this.#tree.look(path);
+    if (entry === undefined) return ENOENT;
+    return entry.kind === 'link' ? [0, entry.target] : EINVAL;
+  }
+
+  async #open(path: string, flags: number): Promise<number | [number, number]> {
+    if ((flags & ACCESS_MODE_MASK) !== 0) return EROFS;
+    const image = await this.#tree.open(path);
+    if (image === undefined) return ENOENT;
+    const handle = this.#nextHandle;
+    this.#nextHandle = (this.#nextHandle % 0x7fff_ffff) + 1;
+    this.#handles.set(handle, { image, cursor: createCursor() });
+    return [0, handle];
+  }
+
+  async #release(fd: number): Promise<number> {
+    const handle = this.#handles.get(fd);
+    this.#handles.delete(fd);
+    await handle?.image.release();
+    return 0;
+  }
+
+  async #read(fd: number, out: Uint8Array, position: number): Promise<number> {
+    const handle = this.#handles.get(fd);
+    if (handle === undefined) return EBADF;
+    const length = Math.min(out.length, Math.max(0, handle.image.sizeBytes - position));
+    if (length > 0) await handle.image.read(out.subarray(0, length), position, handle.cursor);
+    return length;
+  }
+
+  #statfs(): FuseStatfs {
+    const blocks = Math.ceil(this.#tree.totalBytes / STATFS_BLOCK_BYTES);
+    return {
+      bsize: STATFS_BLOCK_BYTES,
+      frsize: STATFS_BLOCK_BYTES,
+      blocks,
+      bfree: 0,
+      bavail: 0,
+      files: 0,
+      ffree: 0,
+      favail: 0,
+      fsid: 0,
+      flag: 0,
+      namemax: 255,
+    };
+  }
+}

@@ -1,0 +1,65 @@
+/** Which mounts this user has up: one small file each under the state folder, so that `unmount` and `close` find what to take down. */
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { errnoOf, ioError } from '../../bands/errors.ts';
+import { utf8 } from '../../bands/format/bytes.ts';
+import { DIRECTORY_MODE, replaceFile } from '../../bands/store/files.ts';
+import type { ProcessIdentity } from '../host.ts';
+
+export interface MountRecord {
+  /** The process that serves the FUSE mount. */
+  readonly server: ProcessIdentity;
+  readonly repository: string;
+  /** Where the FUSE mount is. */
+  readonly fusePoint: string;
+  /** For `open`: the loop device and the folder where its file system is mounted. */
+  readonly opened: { readonly loop: string; readonly directory: string } | undefined;
+}
+
+export class MountRegistry {
+  readonly #directory: string;
+
+  constructor(stateDirectory: string) {
+    this.#directory = path.join(stateDirectory, 'mounts');
+  }
+
+  #base(directory: string): string {
+    return path.join(this.#directory, createHash('sha256').update(directory).digest('hex').slice(0, 16));
+  }
+
+  /** Where the server of that mount writes what went wrong. Makes the folder. */
+  async logFile(directory: string): Promise<string> {
+    await mkdir(this.#directory, { recursive: true, mode: DIRECTORY_MODE });
+    return `${this.#base(directory)}.log`;
+  }
+
+  /** A private folder for the FUSE mount under an `open`. */
+  async makeFusePoint(directory: string): Promise<string> {
+    const point = `${this.#base(directory)}.fuse`;
+    await mkdir(point, { recursive: true, mode: DIRECTORY_MODE }).catch((error: unknown) => {
+      if (errnoOf(error) !== 'EEXIST' && errnoOf(error) !== 'ENOTCONN') throw ioError(error, 'make the folder', point);
+    });
+    return point;
+  }
+
+  async get(directory: string): Promise<MountRecord | undefined> {
+    const file = `${this.#base(directory)}.json`;
+    try {
+      return JSON.parse(await readFile(file, 'utf8'));
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return undefined;
+      throw ioError(error, 'read', file);
+    }
+  }
+
+  async put(directory: string, record: MountRecord): Promise<void> {
+    await mkdir(this.#directory, { recursive: true, mode: DIRECTORY_MODE });
+    await replaceFile(`${this.#base(directory)}.json`, utf8(JSON.stringify(record)));
+  }
+
+  /** Forgets a mount and removes its log. */
+  async remove(directory: string): Promise<void> {
+    for (const suffix of ['.json', '.log']) await rm(`${this.#base(directory)}${suffix}`, { force: true });
+  }
+}

@@ -1,0 +1,53 @@
+/** Serving one mount in this process until it is unmounted. */
+import { BandPool } from '../../bands/workers/band-pool.ts';
+import { TreeMount } from '../../fuse/tree-mount.ts';
+import type { Repository } from '../repository.ts';
+import { SessionTree } from './session-tree.ts';
+import { SingleImageTree } from './single-image-tree.ts';
+
+/** What to serve: everything, or one session. */
+export interface ServeRequest {
+  readonly mountPoint: string;
+  readonly allowOther: boolean;
+  readonly cacheBytes: number | undefined;
+  readonly only: { readonly volume: string; readonly session: string } | undefined;
+}
+
+export interface ServedMount {
+  readonly mountPoint: string;
+  readonly gone: Promise<void>;
+  /** @throws TimebandError MOUNT_BUSY and it stays up */
+  down(): Promise<void>;
+}
+
+/** @throws TimebandError MOUNT_FAILED, MOUNT_BUSY, FUSE_UNAVAILABLE, SESSION_NOT_FOUND */
+export async function serveMount(repository: Repository, request: ServeRequest, log: (line: string) => void): Promise<ServedMount> {
+  const pool = new BandPool();
+  try {
+    const options = { pool, cacheBytes: request.cacheBytes };
+    const { only } = request;
+    const tree =
+      only === undefined
+        ? new SessionTree(repository, options)
+        : new SingleImageTree(await (await repository.volume(only.volume)).openSession(only.session), options);
+    const mount = await TreeMount.up({
+      mountPoint: request.mountPoint,
+      tree,
+      label: `timeband:${repository.layout.root}`,
+      allowOther: request.allowOther,
+      onError: (operation, path, error) => log(`${operation} ${path}: ${error instanceof Error ? error.message : String(error)}`),
+    });
+    const gone = mount.gone.finally(() => pool.close());
+    return {
+      mountPoint: mount.mountPoint,
+      gone,
+      async down() {
+        await mount.down();
+        await gone;
+      },
+    };
+  } catch (error) {
+    await pool.close();
+    throw error;
+  }
+}

@@ -1,0 +1,134 @@
+/**
+ * The tree that a mount shows: NAME/SESSION/image for every volume and session, NAME/latest a link. Slashes in names are
+ * folders. The repository is looked at for each request, so new sessions appear by themselves.
+ */
+
+import { parseSessionId, SESSION_ID_PATTERN } from '../../bands/format/session-id.ts';
+import { statIfPresent } from '../../bands/store/files.ts';
+import type { SessionDirectory } from '../../bands/store/session-directory.ts';
+import { SessionImage, type SessionImageOptions } from '../../bands/store/session-image.ts';
+import type { ImageTree, OpenImage, TreeEntry } from '../../fuse/image-tree.ts';
+import type { Repository } from '../repository.ts';
+import type { Volume } from '../volume.ts';
+
+export const IMAGE_NAME = 'image';
+const LATEST = 'latest';
+/** How long the list of volumes is taken for true. */
+const VOLUMES_TTL_MS = 1000;
+/** Sessions whose manifest is kept open. */
+const MAX_OPEN_SESSIONS = 256;
+
+/** What a path of the tree names. */
+type Place =
+  | { readonly kind: 'folder'; readonly names: ReadonlySet<string>; readonly volume: Volume | undefined }
+  | { readonly kind: 'latest'; readonly volume: Volume }
+  | { readonly kind: 'session' | 'image'; readonly volume: Volume; readonly session: string };
+
+interface SharedImage {
+  readonly image: SessionImage;
+  users: number;
+}
+
+export class SessionTree implements ImageTree {
+  readonly totalBytes = 0;
+  readonly #repository: Repository;
+  readonly #options: SessionImageOptions;
+  readonly #sessions = new Map<string, Promise<SessionDirectory>>();
+  readonly #images = new Map<string, SharedImage>();
+  #volumes: { readonly atMs: number; readonly list: Promise<readonly Volume[]> } | undefined;
+
+  constructor(repository: Repository, options: SessionImageOptions) {
+    this.#repository = repository;
+    this.#options = options;
+  }
+
+  async #listVolumes(): Promise<readonly Volume[]> {
+    const now = performance.now();
+    if (this.#volumes === undefined || now - this.#volumes.atMs > VOLUMES_TTL_MS) {
+      this.#volumes = { atMs: now, list: this.#repository.listVolumes().then(({ volumes }) => volumes) };
+    }
+    return await this.#volumes.list;
+  }
+
+  async #find(path: string): Promise<Place | undefined> {
+    const parts = path.split('/').filter((part) => part !== '');
+    const name = parts.join('/');
+    const volumes = await this.#listVolumes();
+    const folder = folderAt(volumes, name);
+    if (folder !== undefined) return folder;
+    const isImage = parts.at(-1) === IMAGE_NAME;
+    const session = parts.at(isImage ? -2 : -1) ?? '';
+    const volumeName = parts.slice(0, isImage ? -2 : -1).join('/');
+    const volume = volumes.find((one) => one.name === volumeName);
+    if (volume === undefined) return undefined;
+    if (session === LATEST) return isImage ? undefined : { kind: 'latest', volume };
+    if (!SESSION_ID_PATTERN.test(session) || (await statIfPresent(volume.sessionPath(session))) === undefined) return undefined;
+    return { kind: isImage ? 'image' : 'session', volume, session };
+  }
+
+  async list(path: string): Promise<readonly string[] | undefined> {
+    const place = await this.#find(path);
+    if (place?.kind === 'session') return [IMAGE_NAME];
+    if (place?.kind !== 'folder') return undefined;
+    const sessions = (await place.volume?.sessionIds()) ?? [];
+    return [...place.names, ...sessions, ...(sessions.length > 0 ? [LATEST] : [])];
+  }
+
+  async look(path: string): Promise<TreeEntry | undefined> {
+    const place = await this.#find(path);
+    if (place === undefined) return undefined;
+    if (place.kind === 'folder') return { kind: 'directory', mtimeMs: sessionTime((await place.volume?.sessionIds())?.at(-1)) };
+    if (place.kind === 'session') return { kind: 'directory', mtimeMs: sessionTime(place.session) };
+    if (place.kind === 'latest') {
+      const newest = (await place.volume.sessionIds()).at(-1);
+      return newest === undefined ? undefined : { kind: 'link', mtimeMs: sessionTime(newest), target: newest };
+    }
+    const session = await this.#openSession(place.volume, place.session);
+    return { kind: 'file', mtimeMs: sessionTime(place.session), sizeBytes: session.manifest.sizeBytes };
+  }
+
+  async open(path: string): Promise<OpenImage | undefined> {
+    const place = await this.#find(path);
+    if (place?.kind !== 'image') return undefined;
+    const session = await this.#openSession(place.volume, place.session);
+    const key = `${place.volume.id}@${place.session}`;
+    const shared = this.#images.get(key) ?? { image: new SessionImage(session, this.#options), users: 0 };
+    this.#images.set(key, shared);
+    shared.users++;
+    return {
+      sizeBytes: session.manifest.sizeBytes,
+      read: (out, offset, cursor) => shared.image.read(out, offset, cursor),
+      release: async () => {
+        shared.users--;
+        if (shared.users > 0) return;
+        this.#images.delete(key);
+        await shared.image.close();
+      },
+    };
+  }
+
+  #openSession(volume: Volume, id: string): Promise<SessionDirectory> {
+    const key = `${volume.id}@${id}`;
+    const known = this.#sessions.get(key);
+    if (known !== undefined) return known;
+    const opening = volume.openSession(id);
+    this.#sessions.set(key, opening);
+    opening.catch(() => this.#sessions.delete(key));
+    const oldest = this.#sessions.keys().next().value;
+    if (this.#sessions.size > MAX_OPEN_SESSIONS && oldest !== undefined) this.#sessions.delete(oldest);
+    return opening;
+  }
+}
+
+function sessionTime(id: string | undefined): number {
+  return (id === undefined ? undefined : parseSessionId(id)) ?? 0;
+}
+
+/** The folder of that name: a volume, or a part of volumes' names before a slash, or both. */
+function folderAt(volumes: readonly Volume[], name: string): Place | undefined {
+  const prefix = name === '' ? '' : `${name}/`;
+  const below = volumes.filter((volume) => volume.name.startsWith(prefix)).map((volume) => volume.name.slice(prefix.length).split('/')[0] ?? '');
+  const volume = volumes.find((one) => one.name === name);
+  if (name !== '' && volume === undefined && below.length === 0) return undefined;
+  return { kind: 'folder', names: new Set(below), volume };
+}
