@@ -1,0 +1,70 @@
+import { TimebandError } from '../../../bands/errors.ts';
+import type { CommandContext } from '../context.ts';
+import type { Define } from '../define.ts';
+import { parseSize } from '../text.ts';
+
+/** Loaded by the commands that mount only: a machine without FUSE backs up and restores all the same. */
+async function loadMounts(): Promise<typeof import('../../mount/mounts.ts')> {
+  return await import('../../mount/mounts.ts');
+}
+
+export function parseCacheSize(value: unknown): number | undefined {
+  if (typeof value !== 'string') return undefined;
+  const bytes = parseSize(value);
+  if (bytes === undefined || bytes === 0) throw new TimebandError(`"${value}" is not a size; write 64M, 256M, 1G …`, { code: 'USAGE' });
+  return bytes;
+}
+
+export function addMount(define: Define): void {
+  define(
+    'mount <dir>',
+    'show every session as DIR/NAME/SESSION/image',
+    (command) =>
+      command
+        .option('--foreground', 'serve the mount in this process until it is unmounted')
+        .option('--allow-other', 'let other users read it, too')
+        .option('--cache-size <size>', 'memory for decoded data (64M)'),
+    async (context, [dir], options) => {
+      const directory = String(dir);
+      const allowOther = options['allowOther'] === true;
+      const cacheBytes = parseCacheSize(options['cacheSize']);
+      if (options['foreground'] === true) return await serveHere(context, directory, { allowOther, cacheBytes });
+      const { mountRepository } = await loadMounts();
+      const mounted = await context.withRepository((repository) =>
+        mountRepository(repository, { stateDirectory: context.stateDirectory, directory, allowOther, cacheBytes }),
+      );
+      context.print(`Mounted at ${mounted}. Take it down with: timeband unmount ${mounted}`, { mountPoint: mounted });
+    },
+  );
+
+  define(
+    'unmount <dir>',
+    'take a mount down',
+    (command) => command,
+    async (context, [dir]) => {
+      const { unmountRepository } = await loadMounts();
+      const directory = await unmountRepository(context.stateDirectory, String(dir));
+      context.print(`Unmounted ${directory}.`, { mountPoint: directory });
+    },
+  );
+}
+
+async function serveHere(
+  context: CommandContext,
+  directory: string,
+  options: { readonly allowOther: boolean; readonly cacheBytes: number | undefined },
+): Promise<void> {
+  const { serveMount } = await import('../../mount/serve.ts');
+  const { mountPointName } = await loadMounts();
+  await context.withRepository(async (repository) => {
+    const request = { mountPoint: await mountPointName(directory), ...options, only: undefined };
+    const mount = await serveMount(repository, request, (line) => context.warn(line));
+    context.print(`Mounted at ${mount.mountPoint}. Ctrl-C takes it down.`, { mountPoint: mount.mountPoint });
+    const takeDown = (): void => {
+      mount.down().catch((error: unknown) => context.warn(`still mounted: ${error instanceof Error ? error.message : String(error)}`));
+    };
+    if (context.terminal.signal.aborted) takeDown();
+    context.terminal.signal.addEventListener('abort', takeDown);
+    await mount.gone;
+  });
+}

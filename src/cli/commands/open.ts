@@ -1,0 +1,56 @@
+import { TimebandError } from '../../../bands/errors.ts';
+import { splitVolumeAndSession } from '../../session-spec.ts';
+import type { Define } from '../define.ts';
+import { parseCacheSize } from './mount.ts';
+
+export function addOpen(define: Define): void {
+  define(
+    'open <session> <dir>',
+    'mount the file system in NAME[@SESSION] read-only at DIR',
+    (command) =>
+      command
+        .option('--partition <number>', 'the partition to mount, if the image has a partition table')
+        .option('--cache-size <size>', 'memory for decoded data (64M)'),
+    async (context, [text, dir], options) => {
+      const { name, session } = splitVolumeAndSession(String(text));
+      const partition = parsePartition(options['partition']);
+      const cacheBytes = parseCacheSize(options['cacheSize']);
+      const { openSession } = await import('../../mount/mounts.ts');
+      const opened = await context.withRepository(async (repository) => {
+        const id = await (await repository.volume(name)).resolve(session);
+        return await openSession(repository, {
+          stateDirectory: context.stateDirectory,
+          directory: String(dir),
+          volume: name,
+          session: id,
+          partition,
+          cacheBytes,
+        });
+      });
+      context.print(
+        `Opened ${name}@${opened.session} at ${opened.directory} (${opened.fileSystem}, read-only, through ${opened.loop}). Close it with: timeband close ${opened.directory}`,
+        {
+          volume: name,
+          ...opened,
+        },
+      );
+    },
+  );
+
+  define(
+    'close <dir>',
+    'take an opened session down',
+    (command) => command,
+    async (context, [dir]) => {
+      const { closeSession } = await import('../../mount/mounts.ts');
+      const directory = await closeSession(context.stateDirectory, String(dir));
+      context.print(`Closed ${directory}.`, { directory });
+    },
+  );
+}
+
+function parsePartition(value: unknown): number | undefined {
+  if (typeof value !== 'string') return undefined;
+  if (!/^[1-9]\d{0,3}$/.test(value)) throw new TimebandError(`"${value}" is not a partition number.`, { code: 'USAGE' });
+  return Number(value);
+}

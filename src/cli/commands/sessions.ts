@@ -1,0 +1,109 @@
+import { TimebandError } from '../../../bands/errors.ts';
+import { toHex } from '../../../bands/format/bytes.ts';
+import { parseSessionId } from '../../../bands/format/session-id.ts';
+import { splitVolumeAndSession } from '../../session-spec.ts';
+import { type SessionSummary, summarizeSessions } from '../../sessions.ts';
+import type { Define } from '../define.ts';
+import { EXIT } from '../exit-codes.ts';
+import { formatBytes, formatTable, formatTime } from '../text.ts';
+
+/** A session as --json shows it; the fields stay. */
+function toJson({ volume, session, manifest, labels, problem }: SessionSummary): Record<string, unknown> {
+  return {
+    volume,
+    session,
+    time: new Date(parseSessionId(session) ?? 0).toISOString(),
+    sizeBytes: manifest?.sizeBytes ?? null,
+    bandBytes: manifest?.bandBytes ?? null,
+    bands: manifest?.totals.bands ?? null,
+    zeroBands: manifest?.totals.zeroBands ?? null,
+    changedBands: manifest?.totals.changedBands ?? null,
+    storedBytes: manifest?.totals.storedBytes ?? null,
+    writtenBytes: manifest?.totals.writtenBytes ?? null,
+    base: manifest?.base?.sessionId ?? null,
+    source: manifest?.source ?? null,
+    tags: labels?.tags ?? [],
+    note: labels?.note ?? '',
+    problem: problem ?? null,
+  };
+}
+
+export function addSessions(define: Define): void {
+  define(
+    'sessions [name]',
+    'list the sessions of one volume, or of all',
+    (command) => command,
+    async (context, [name]) => {
+      await context.withRepository(async (repository, catalog) => {
+        const volumes = typeof name === 'string' ? [await repository.volume(name)] : (await repository.listVolumes()).volumes;
+        const summaries = (await Promise.all(volumes.map((volume) => summarizeSessions(volume, catalog)))).flat();
+        for (const { volume, session, problem } of summaries) if (problem !== undefined) context.warn(`${volume}@${session} is damaged: ${problem}`);
+        if (summaries.some(({ problem }) => problem !== undefined)) context.exitCode = EXIT.incomplete;
+        const table = formatTable(
+          ['VOLUME', 'SESSION', 'TIME', '>SIZE', '>CHANGED', '>ADDED', '>STORED', 'TAGS', 'NOTE'],
+          summaries.map(({ volume, session, manifest, labels }) => [
+            volume,
+            session,
+            formatTime(parseSessionId(session) ?? 0),
+            ...(manifest === undefined
+              ? ['?', '?', '?', '?']
+              : [
+                  formatBytes(manifest.sizeBytes),
+                  `${manifest.totals.changedBands} bands`,
+                  formatBytes(manifest.totals.writtenBytes),
+                  formatBytes(manifest.totals.storedBytes),
+                ]),
+            (labels?.tags ?? []).join(','),
+            labels?.note ?? '',
+          ]),
+        );
+        context.print(summaries.length === 0 ? 'No sessions yet.' : table, { sessions: summaries.map(toJson) });
+      });
+    },
+  );
+
+  define(
+    'show <session>',
+    'show one session: NAME@SESSION',
+    (command) => command,
+    async (context, [text]) => {
+      const { name, session } = splitVolumeAndSession(String(text));
+      await context.withRepository(async (repository) => {
+        const volume = await repository.volume(name);
+        const id = await volume.resolve(session);
+        const opened = await volume.openSession(id);
+        const labels = await volume.readLabels(id);
+        const { manifest } = opened;
+        const { totals } = manifest;
+        const rows = [
+          ['session', `${name}@${id}`],
+          ['time', formatTime(parseSessionId(id) ?? 0)],
+          ['size', `${formatBytes(manifest.sizeBytes)} (${manifest.sizeBytes} bytes)`],
+          ['bands', `${totals.bands} of ${formatBytes(manifest.bandBytes)}; ${totals.zeroBands} zero, ${totals.changedBands} changed since its base`],
+          ['stored', `${formatBytes(totals.storedBytes)}, of which ${formatBytes(totals.writtenBytes)} written by this session`],
+          ['base', manifest.base?.sessionId ?? '-'],
+          ['source', `${manifest.source.location} (${manifest.source.kind}) on ${manifest.source.host}`],
+          ['taken', `${formatTime(manifest.startedMs)} to ${formatTime(manifest.finishedMs)} by ${manifest.program}`],
+          ['tags', labels.tags.join(', ') || '-'],
+          ['note', labels.note || '-'],
+          ['folder', opened.directory],
+        ];
+        context.print(rows.map(([key = '', value = '']) => `${key.padEnd(8)} ${value}`).join('\n'), {
+          ...toJson({ volume: name, session: id, manifest, labels, problem: undefined }),
+          started: new Date(manifest.startedMs).toISOString(),
+          finished: new Date(manifest.finishedMs).toISOString(),
+          manifestSha256: toHex(opened.manifestDigest),
+          program: manifest.program,
+          directory: opened.directory,
+        });
+      });
+    },
+  );
+}
+
+/** `NAME@SESSION` where a session must be named. */
+export function requireSession(text: string): { readonly name: string; readonly session: string } {
+  const { name, session } = splitVolumeAndSession(text);
+  if (session === undefined) throw new TimebandError(`"${text}": name a session, as in ${name}@latest~1.`, { code: 'USAGE' });
+  return { name, session };
+}

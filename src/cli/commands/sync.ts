@@ -1,0 +1,133 @@
+import { messageOf, TimebandError } from '../../../bands/errors.ts';
+import type { ByteRange } from '../../../bands/format/geometry.ts';
+import { BandPool } from '../../../bands/workers/band-pool.ts';
+import { readChangedRanges } from '../../sources/changed-ranges.ts';
+import { warmSource } from '../../sources/warm-source.ts';
+import { type SyncOptions, type SyncResult, syncVolume } from '../../sync/sync.ts';
+import type { CommandContext } from '../context.ts';
+import type { Define } from '../define.ts';
+import { EXIT, EXIT_CODES } from '../exit-codes.ts';
+import { formatBytes, formatDuration, parseSize } from '../text.ts';
+
+interface Failure {
+  readonly volume: string;
+  readonly error: unknown;
+}
+
+export function addSync(define: Define): void {
+  define(
+    'sync <volumes...>',
+    'back up: NAME=SOURCE the first time, NAME later',
+    (command) =>
+      command
+        .option('--tag <tag...>', 'name the new session')
+        .option('--note <text>', 'a note on the new session', '')
+        .option('--band-size <size>', 'for a new volume: 256K to 64M, a power of two (2M)')
+        .option('--force', 'make a session even if nothing changed')
+        .option('--dry-run', 'report what would be stored, and store nothing')
+        .option('--accept-rollback', 'go on although the newest session is older or another than this machine has seen')
+        .option('--changed-ranges <file>', 'read only these ranges: lines "OFFSET LENGTH" in bytes; needs --since')
+        .option('--since <session>', 'the session id that the changed ranges count from'),
+    async (context, [volumes], options) => {
+      const requests = parseRequests(volumes as string[]);
+      const changes = await readChanges(options, requests.length);
+      await using pool = new BandPool(); // threads start while the key is derived, and the disk begins to read
+      for (const { location } of requests) if (location !== undefined) void warmSource(location);
+      const results: SyncResult[] = [];
+      const failures: Failure[] = [];
+      await context.withRepository(async (repository, catalog) => {
+        for (const request of requests) {
+          const progress = context.progress(request.name);
+          try {
+            const syncOptions = toSyncOptions(request, options, { changes, signal: context.terminal.signal, onProgress: progress?.update });
+            const result = await syncVolume(repository, syncOptions, { catalog, pool });
+            progress?.end();
+            results.push(result);
+            for (const warning of result.warnings) context.warn(warning);
+            if (context.options.json !== true) context.print(describeResult(result), undefined);
+          } catch (error) {
+            progress?.end();
+            if (requests.length === 1 || context.terminal.signal.aborted) throw error;
+            failures.push({ volume: request.name, error });
+            context.terminal.stderr.write(`timeband: ${request.name}: ${messageOf(error)}\n`);
+          }
+        }
+      });
+      finish(context, results, failures);
+    },
+  );
+}
+
+function finish(context: CommandContext, results: readonly SyncResult[], failures: readonly Failure[]): void {
+  if (context.options.json === true) {
+    const failed = failures.map(({ volume, error }) => ({
+      volume,
+      code: error instanceof TimebandError ? error.code : 'INTERNAL',
+      message: messageOf(error),
+    }));
+    context.print('', {
+      results: results.map((result) => ({ ...result, session: result.session ?? null, base: result.base ?? null })),
+      failures: failed,
+    });
+  }
+  const first = failures[0]?.error;
+  if (first !== undefined)
+    context.exitCode = results.length > 0 ? EXIT.incomplete : first instanceof TimebandError ? EXIT_CODES[first.code] : EXIT.failed;
+}
+
+interface SyncRequest {
+  readonly name: string;
+  readonly location: string | undefined;
+}
+
+/** Splits `NAME=SOURCE`; a name has no "=", a source may. */
+export function parseRequests(texts: readonly string[]): SyncRequest[] {
+  return texts.map((text) => {
+    const at = text.indexOf('=');
+    if (at === 0 || at === text.length - 1)
+      throw new TimebandError(`"${text}": give NAME=SOURCE, or NAME of a volume that was backed up before.`, { code: 'USAGE' });
+    return at < 0 ? { name: text, location: undefined } : { name: text.slice(0, at), location: text.slice(at + 1) };
+  });
+}
+
+async function readChanges(options: Readonly<Record<string, unknown>>, count: number): Promise<SyncOptions['changes']> {
+  const { changedRanges: file, since } = options;
+  if (file === undefined && since === undefined) return undefined;
+  if (typeof file !== 'string' || typeof since !== 'string' || count !== 1) {
+    throw new TimebandError('--changed-ranges FILE and --since SESSION go together, with one volume.', { code: 'USAGE' });
+  }
+  const ranges: readonly ByteRange[] = await readChangedRanges(file);
+  return { since, ranges };
+}
+
+function toSyncOptions(
+  request: SyncRequest,
+  options: Readonly<Record<string, unknown>>,
+  more: Pick<SyncOptions, 'changes' | 'signal' | 'onProgress'>,
+): SyncOptions {
+  return {
+    ...request,
+    ...more,
+    tags: (options['tag'] as string[] | undefined) ?? [],
+    note: String(options['note']),
+    bandBytes: typeof options['bandSize'] === 'string' ? parseBandSize(options['bandSize']) : undefined,
+    isForced: options['force'] === true,
+    isDryRun: options['dryRun'] === true,
+    acceptsRollback: options['acceptRollback'] === true,
+  };
+}
+
+function parseBandSize(text: string): number {
+  const bytes = parseSize(text);
+  if (bytes === undefined) throw new TimebandError(`"${text}" is not a size; write 256K, 512K, 1M, 2M …`, { code: 'USAGE' });
+  return bytes;
+}
+
+/** The closing summary of one volume. */
+export function describeResult(result: SyncResult): string {
+  const read = `read ${formatBytes(result.readBytes)} of ${formatBytes(result.sizeBytes)} in ${formatDuration(result.durationMs)}`;
+  if (result.status === 'unchanged') return `${result.volume}: nothing changed since session ${result.session}, no new session made (${read})`;
+  const counts = `${result.changedBands} of ${result.bands} bands changed; ${result.writtenBands} stored (${formatBytes(result.writtenBytes)})`;
+  if (result.status === 'dry-run') return `${result.volume}: would make a session: ${counts}; ${read}`;
+  return `${result.volume}: session ${result.session}\n  ${counts}, ${result.linkedBands} linked, ${result.zeroBands} zero\n  ${read}; the session holds ${formatBytes(result.storedBytes)}`;
+}

@@ -1,0 +1,78 @@
+/** What every command gets: its options, its output, and the repository opened with them. */
+import type { Command } from 'commander';
+import { TimebandError } from '../../bands/errors.ts';
+import { toHex } from '../../bands/format/bytes.ts';
+import { Catalog } from '../catalog.ts';
+import { stateDirectory } from '../host.ts';
+import { repositoryLayout } from '../layout.ts';
+import { Repository, readConfig } from '../repository.ts';
+import { getPassphrase } from './passphrase.ts';
+import { ProgressLine } from './progress-line.ts';
+import type { Terminal } from './terminal.ts';
+
+/** The options of every command. */
+export interface CommonOptions {
+  readonly repo?: string;
+  readonly passphraseFile?: string;
+  readonly passphraseCommand?: string;
+  readonly json?: true;
+  readonly quiet?: true;
+  readonly debug?: true;
+}
+
+export function addCommonOptions(command: Command): Command {
+  return command
+    .option('--repo <path>', 'the repository (else TIMEBAND_REPO)')
+    .option('--passphrase-file <file>', 'read the passphrase from a file')
+    .option('--passphrase-command <command>', 'run a command that prints the passphrase')
+    .option('--json', 'print one JSON document on stdout')
+    .option('--quiet', 'print nothing but errors and warnings')
+    .option('--debug', 'show where an error came from');
+}
+
+export class CommandContext {
+  readonly terminal: Terminal;
+  readonly options: CommonOptions;
+  /** Raised by a command that is done, but found or skipped something. */
+  exitCode = 0;
+
+  constructor(terminal: Terminal, options: CommonOptions) {
+    this.terminal = terminal;
+    this.options = options;
+  }
+
+  get stateDirectory(): string {
+    return stateDirectory(this.terminal.env);
+  }
+
+  /** @throws TimebandError USAGE */
+  get repositoryPath(): string {
+    const path = this.options.repo ?? this.terminal.env['TIMEBAND_REPO'];
+    if (path !== undefined && path !== '') return path;
+    throw new TimebandError('which repository? Name it with --repo PATH or TIMEBAND_REPO.', { code: 'USAGE' });
+  }
+
+  /** Opens the repository, and the catalog beside it, for the time of `run`. */
+  async withRepository<T>(run: (repository: Repository, catalog: Catalog) => Promise<T>): Promise<T> {
+    const { config } = await readConfig(repositoryLayout(this.repositoryPath)); // before anybody is asked for a passphrase
+    const passphrase = await getPassphrase(this.options, this.terminal);
+    await using catalog = new Catalog(this.stateDirectory, toHex(config.id), (message) => this.warn(message));
+    using repository = await Repository.open(this.repositoryPath, { passphrase }, { pageCacheFor: (volumeId) => catalog.pageCache(volumeId) });
+    return await run(repository, catalog);
+  }
+
+  /** The result: with --json the document, else the text (not with --quiet). */
+  print(text: string, json: unknown): void {
+    if (this.options.json === true) this.terminal.stdout.write(`${JSON.stringify(json, null, 2)}\n`);
+    else if (this.options.quiet !== true && text !== '') this.terminal.stdout.write(`${text}\n`);
+  }
+
+  warn(message: string): void {
+    this.terminal.stderr.write(`timeband: warning: ${message}\n`);
+  }
+
+  /** A progress line for long work; undefined with --quiet. */
+  progress(label: string): ProgressLine | undefined {
+    return this.options.quiet === true ? undefined : new ProgressLine(this.terminal, label);
+  }
+}

@@ -1,0 +1,51 @@
+/** Exit statuses: documented in README.md, the same in every version. A code without a status does not compile. */
+import type { ErrorCode } from '../../bands/errors.ts';
+
+export const EXIT = {
+  done: 0,
+  failed: 1,
+  usage: 2,
+  /** Done, but something was skipped or found damaged. */
+  incomplete: 3,
+  noRepository: 10,
+  locked: 11,
+  wrongKey: 12,
+  corrupt: 13,
+  interrupted: 130,
+} as const;
+
+export const EXIT_CODES: Readonly<Record<ErrorCode, number>> = {
+  USAGE: EXIT.usage,
+  IO_ERROR: EXIT.failed,
+  NO_SPACE: EXIT.failed,
+  PERMISSION_DENIED: EXIT.failed,
+  UNSUPPORTED: EXIT.failed,
+  TOOL_MISSING: EXIT.failed,
+  TOOL_FAILED: EXIT.failed,
+  INTERRUPTED: EXIT.interrupted,
+  REPOSITORY_NOT_FOUND: EXIT.noRepository,
+  REPOSITORY_EXISTS: EXIT.failed,
+  REPOSITORY_VERSION: EXIT.failed,
+  REPOSITORY_CORRUPT: EXIT.corrupt,
+  LOCKED: EXIT.locked,
+  PASSPHRASE_MISSING: EXIT.wrongKey,
+  WRONG_KEY: EXIT.wrongKey,
+  VOLUME_NOT_FOUND: EXIT.failed,
+  VOLUME_EXISTS: EXIT.failed,
+  SESSION_NOT_FOUND: EXIT.failed,
+  RECORD_MISSING: EXIT.corrupt,
+  RECORD_CORRUPT: EXIT.corrupt,
+  BAND_MISSING: EXIT.corrupt,
+  BAND_CORRUPT: EXIT.corrupt,
+  ROLLBACK_DETECTED: EXIT.corrupt,
+  SOURCE_NOT_FOUND: EXIT.failed,
+  SOURCE_INVALID: EXIT.failed,
+  SOURCE_CHANGED: EXIT.failed,
+  SOURCE_UNREADABLE: EXIT.failed,
+  TARGET_EXISTS: EXIT.failed,
+  TARGET_INVALID: EXIT.failed,
+  MOUNT_FAILED: EXIT.failed,
+  MOUNT_BUSY: EXIT.failed,
+  NOT_MOUNTED: EXIT.failed,
+  FUSE_UNAVAILABLE: EXIT.failed,
+};

@@ -1,0 +1,76 @@
+/** Where the passphrase comes from: an option, the environment, or the terminal. Never from the command line itself. */
+import { execFile } from 'node:child_process';
+import { promisify } from 'node:util';
+import { ioError, messageOf, TimebandError } from '../../bands/errors.ts';
+import { readRegularFile } from '../../bands/store/files.ts';
+import type { Terminal } from './terminal.ts';
+
+const run = promisify(execFile);
+const MAX_PASSPHRASE_BYTES = 65_536;
+
+export interface PassphraseOptions {
+  readonly passphraseFile?: string | undefined;
+  readonly passphraseCommand?: string | undefined;
+}
+
+/** The passphrase of an existing repository. @throws TimebandError PASSPHRASE_MISSING */
+export async function getPassphrase(options: PassphraseOptions, terminal: Terminal): Promise<string> {
+  const given = await givenPassphrase(options, terminal);
+  if (given !== undefined) return given;
+  const asked = await terminal.askSecret('Passphrase: ');
+  if (asked !== undefined) return asked;
+  throw missing();
+}
+
+/** A passphrase for a new repository: asked twice on a terminal, never empty. */
+export async function getNewPassphrase(options: PassphraseOptions, terminal: Terminal): Promise<string> {
+  const given = await givenPassphrase(options, terminal);
+  const passphrase = given ?? (await terminal.askSecret('New passphrase: '));
+  if (passphrase === undefined) throw missing();
+  if (passphrase === '') throw new TimebandError('the passphrase is empty; nothing was made.', { code: 'USAGE' });
+  if (given === undefined && (await terminal.askSecret('The same again: ')) !== passphrase)
+    throw new TimebandError('the two passphrases differ; nothing was made.', { code: 'USAGE' });
+  return passphrase;
+}
+
+function missing(): TimebandError {
+  return new TimebandError(
+    'no passphrase: there is no terminal to ask on. Set TIMEBAND_PASSPHRASE, or use --passphrase-file or --passphrase-command.',
+    { code: 'PASSPHRASE_MISSING' },
+  );
+}
+
+async function givenPassphrase(options: PassphraseOptions, { env }: Terminal): Promise<string | undefined> {
+  if (options.passphraseFile !== undefined) return await fromFile(options.passphraseFile);
+  if (options.passphraseCommand !== undefined) return await fromCommand(options.passphraseCommand);
+  if (env['TIMEBAND_PASSPHRASE'] !== undefined) return env['TIMEBAND_PASSPHRASE'];
+  if (env['TIMEBAND_PASSPHRASE_FILE'] !== undefined) return await fromFile(env['TIMEBAND_PASSPHRASE_FILE']);
+  if (env['TIMEBAND_PASSPHRASE_COMMAND'] !== undefined) return await fromCommand(env['TIMEBAND_PASSPHRASE_COMMAND']);
+  return undefined;
+}
+
+/** The text without one newline at its end. */
+function withoutNewline(text: string): string {
+  return text.replace(/\r?\n$/, '');
+}
+
+async function fromFile(file: string): Promise<string> {
+  try {
+    return withoutNewline(new TextDecoder().decode(await readRegularFile(file, { maxBytes: MAX_PASSPHRASE_BYTES, what: 'passphrase file' })));
+  } catch (error) {
+    throw new TimebandError(`cannot read the passphrase: ${ioError(error, 'read', file).message}`, {
+      code: 'PASSPHRASE_MISSING',
+      cause: error,
+      path: file,
+    });
+  }
+}
+
+async function fromCommand(command: string): Promise<string> {
+  try {
+    const { stdout } = await run('/bin/sh', ['-c', command], { maxBuffer: MAX_PASSPHRASE_BYTES });
+    return withoutNewline(stdout);
+  } catch (cause) {
+    throw new TimebandError(`the passphrase command failed: ${messageOf(cause)}`, { code: 'PASSPHRASE_MISSING', cause });
+  }
+}

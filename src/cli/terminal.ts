@@ -1,0 +1,14 @@
+/** What the command line has of the outside: streams, environment, a way to ask, a signal to stop. Tests give their own. */
+import type { Writable } from 'node:stream';
+
+export interface Terminal {
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly stdout: Writable;
+  readonly stderr: Writable;
+  /** Whether stderr is a terminal that a progress bar can be drawn on. */
+  readonly isInteractive: boolean;
+  /** Aborted by Ctrl-C or SIGTERM. */
+  readonly signal: AbortSignal;
+  /** Asks on the terminal without echo; undefined if there is none. */
+  askSecret(prompt: string): Promise<string | undefined>;
+}
