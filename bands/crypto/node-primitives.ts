@@ -5,7 +5,7 @@
 import { createCipheriv, createDecipheriv, createHash, createHmac, getCiphers } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import { noblePrimitives } from '../format/noble-primitives.ts';
-import { type AeadKey, type CipherName, type Primitives, TAG_BYTES } from '../format/primitives.ts';
+import { type AeadKey, type CipherName, checkAeadUse, checkKey, type Primitives, TAG_BYTES } from '../format/primitives.ts';
 
 const SHA256_BYTES = 32;
 const supported = new Set(getCiphers());
@@ -16,6 +16,7 @@ export function hasNativeCipher(cipher: CipherName | 'aes-256-ecb'): boolean {
 }
 
 function hkdfExpand(pseudoRandomKey: Uint8Array, info: Uint8Array, length: number): Uint8Array {
+  checkKey(pseudoRandomKey);
   const blocks = Math.ceil(length / SHA256_BYTES);
   if (blocks > 255) throw new RangeError('length: HKDF-Expand gives at most 255 blocks');
   const output = new Uint8Array(blocks * SHA256_BYTES);
@@ -60,6 +61,7 @@ export const nodePrimitives: Primitives = {
   encryptBlocks: (key, blocks) => ecbBlocks('encrypt', key, blocks),
   decryptBlocks: (key, blocks) => ecbBlocks('decrypt', key, blocks),
   seal(aead, plain, out) {
+    checkAeadUse(aead, { needed: plain.length + TAG_BYTES, out });
     if (!hasNativeCipher(aead.cipher)) return noblePrimitives.seal(aead, plain, out);
     const cipher = cipherOf(aead);
     out.set(cipher.update(plain));
@@ -70,6 +72,7 @@ export const nodePrimitives: Primitives = {
     if (!hasNativeCipher(aead.cipher)) return noblePrimitives.open(aead, sealed, out);
     const end = sealed.length - TAG_BYTES;
     if (end < 0) return false;
+    checkAeadUse(aead, { needed: end, out });
     const decipher = decipherOf(aead);
     decipher.setAuthTag(sealed.subarray(end));
     const plain = decipher.update(sealed.subarray(0, end));

@@ -11,6 +11,7 @@
 import { TimebandError } from '../errors.ts';
 import { equalBytes, isAllZero, readU32le, utf8, writeU32le } from './bytes.ts';
 import { CHUNK_BYTES, chunksPerBand } from './geometry.ts';
+import { ID_BYTES } from './keys.ts';
 import { type AeadKey, type ChunkCodec, type CipherName, KEY_BYTES, NONCE_BYTES, type Primitives, TAG_BYTES } from './primitives.ts';
 
 export const BAND_MAGIC: Uint8Array = Uint8Array.of(0x54, 0x42, 0x42, 0x41, 0x4e, 0x44, 0, 1);
@@ -73,6 +74,7 @@ interface BandSecrets {
 }
 
 function deriveSecrets(context: BandContext, salt: Uint8Array, table: Uint8Array): BandSecrets {
+  if (context.domainId.length !== ID_BYTES) throw new RangeError(`domainId: must be ${ID_BYTES} bytes`);
   const cipher = utf8(context.cipher);
   const info = new Uint8Array(LABEL.length + 1 + cipher.length + 1 + SALT_BYTES + context.domainId.length + table.length);
   let at = 0;
@@ -89,7 +91,7 @@ function deriveSecrets(context: BandContext, salt: Uint8Array, table: Uint8Array
 }
 
 function chunkKey(cipher: CipherName, secrets: { key: Uint8Array; baseNonce: Uint8Array }, chunkNumber: number): AeadKey {
-  const nonce = secrets.baseNonce.slice();
+  const nonce = Uint8Array.from(secrets.baseNonce); // slice() of a Buffer would be a view
   for (let i = 0, rest = chunkNumber; rest > 0; i++, rest >>>= 8) {
     const at = NONCE_BYTES - 1 - i;
     nonce[at] = (nonce[at] ?? 0) ^ (rest & 0xff);
@@ -122,6 +124,7 @@ export function encodeBand(
   options: { readonly salt: Uint8Array; readonly scratch: BandScratch; readonly isZero?: (chunk: Uint8Array) => boolean },
 ): Uint8Array {
   const { scratch, salt, isZero = isAllZero } = options;
+  if (salt.length !== SALT_BYTES) throw new RangeError(`salt: must be ${SALT_BYTES} bytes`);
   const { file } = scratch;
   const headerBytes = bandHeaderBytes(context.bandBytes);
   const table = file.subarray(TABLE_AT, headerBytes);
@@ -202,7 +205,7 @@ export function openBandHeader(
   const { chunks, end } = placeChunks(table, headerBytes);
   const fileBytes = end + CRC_BYTES;
   if (fileBytes !== expected.fileBytes) throw corrupt(`the chunk table asks for ${fileBytes} bytes, the index for ${expected.fileBytes}`);
-  return { salt: salt.slice(), chunks, key: secrets.key, baseNonce: secrets.baseNonce, fileBytes };
+  return { salt: Uint8Array.from(salt), chunks, key: secrets.key, baseNonce: secrets.baseNonce, fileBytes };
 }
 
 function placeChunks(table: Uint8Array, headerBytes: number): { chunks: ChunkPlace[]; end: number } {
@@ -232,6 +235,9 @@ export function openChunk(
 ): void {
   const place = header.chunks[chunk.number];
   if (place === undefined) throw new RangeError('chunk.number: beyond the band');
+  if (chunk.out.length !== CHUNK_BYTES || chunk.scratch.length < CHUNK_BYTES) throw new RangeError('chunk: out and scratch must be one chunk');
+  if (chunk.sealed.length !== place.length)
+    throw corrupt(`chunk ${chunk.number} has ${chunk.sealed.length} bytes where the table says ${place.length}`);
   if (place.length === 0) {
     chunk.out.fill(0);
     return;
@@ -254,6 +260,7 @@ export function decodeBand(
   file: Uint8Array,
   options: { readonly salt: Uint8Array; readonly scratch: Uint8Array; readonly out: Uint8Array },
 ): void {
+  if (options.out.length !== context.bandBytes) throw new RangeError('out: must be one whole band');
   const header = openBandHeader(context, file, { salt: options.salt, fileBytes: file.length });
   for (const [number, place] of header.chunks.entries()) {
     openChunk(context, header, {

@@ -31,7 +31,7 @@ export class Bitmap {
   }
 
   set(i: number): void {
-    if (i >= this.size) throw new RangeError('i: beyond the bitmap');
+    if (!Number.isInteger(i) || i < 0 || i >= this.size) throw new RangeError('i: beyond the bitmap');
     this.#bytes[i >>> 3] = (this.#bytes[i >>> 3] ?? 0) | (1 << (i & 7));
   }
 

@@ -37,6 +37,7 @@ export function writeU32le(bytes: Uint8Array, at: number, value: number): void {
 
 /** An unsigned 64-bit big-endian integer of a safe JavaScript number. */
 export function u64be(value: number): Uint8Array {
+  if (!Number.isSafeInteger(value) || value < 0) throw new RangeError('value: not a safe whole number');
   const bytes = new Uint8Array(8);
   viewOf(bytes).setBigUint64(0, BigInt(value), false);
   return bytes;

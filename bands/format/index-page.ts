@@ -52,6 +52,9 @@ export function writeEntry(entries: PageEntries, i: number, band: StoredBand | u
   const entry = entries.subarray(i * ENTRY_BYTES, (i + 1) * ENTRY_BYTES);
   entry.fill(0);
   if (band === undefined) return;
+  if (band.salt.length !== SALT_BYTES || band.digest.length !== ENTRY_BYTES - DIGEST_AT)
+    throw new RangeError('band: salt or digest of another length');
+  if (!Number.isInteger(band.fileBytes) || band.fileBytes < 0 || band.fileBytes > 0xffff_ffff) throw new RangeError('band.fileBytes: not 32 bits');
   entry.set(band.salt, 0);
   writeU32le(entry, LENGTH_AT, band.fileBytes);
   writeU32le(entry, FLAGS_AT, FLAG_STORED);

@@ -62,6 +62,9 @@ export const keySlotCodec: JsonCodec<KeySlot> = jsonCodec('key slot', {
       r: kdf.integer('r', ...SCRYPT_BOUNDS.r),
       p: kdf.integer('p', ...SCRYPT_BOUNDS.p),
     };
+    if (scrypt.logN >= 16 * scrypt.r) {
+      throw new TimebandError(`key slot: scrypt has no N = 2^${scrypt.logN} for r = ${scrypt.r} (RFC 7914, section 6)`, { code: 'RECORD_CORRUPT' });
+    }
     if (scryptMemoryBytes(scrypt) > MAX_SCRYPT_BYTES) {
       throw new TimebandError(`key slot: asks for ${scryptMemoryBytes(scrypt)} bytes of memory; more than ${MAX_SCRYPT_BYTES} is refused`, {
         code: 'RECORD_CORRUPT',

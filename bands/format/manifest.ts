@@ -60,6 +60,12 @@ function readSessionId(fields: Fields, name: string): string {
   return id;
 }
 
+function readBase(fields: Fields, sessionId: string): NonNullable<Manifest['base']> {
+  const base = { sessionId: readSessionId(fields, 'session'), manifestDigest: fields.hex('manifest', DIGEST_BYTES) };
+  if (base.sessionId >= sessionId) throw malformed(`its base ${base.sessionId} is not older than itself`);
+  return base;
+}
+
 function readTotals(fields: Fields, bands: number): SessionTotals {
   return {
     bands: fields.constant('bands', bands),
@@ -103,14 +109,15 @@ export const manifestCodec: JsonCodec<Manifest> = jsonCodec('manifest', {
     const pageDigests = fields.hexList('pages', DIGEST_BYTES);
     if (pageDigests.length !== pageCountOf(bands)) throw malformed(`${pageDigests.length} index pages for ${bands} bands`);
     const source = fields.object('source');
+    const sessionId = readSessionId(fields, 'session');
     return {
-      sessionId: readSessionId(fields, 'session'),
+      sessionId,
       volumeId: fields.hex('volume', ID_BYTES),
       sizeBytes,
       bandBytes,
       startedMs: fields.time('started'),
       finishedMs: fields.time('finished'),
-      base: fields.optional('base', (base) => ({ sessionId: readSessionId(base, 'session'), manifestDigest: base.hex('manifest', DIGEST_BYTES) })),
+      base: fields.optional('base', (base) => readBase(base, sessionId)),
       pageDigests,
       bitmapDigest: fields.hex('bitmap', DIGEST_BYTES),
       source: { kind: source.string('kind'), location: source.string('location'), host: source.string('host') },

@@ -4,7 +4,7 @@ import { chacha20poly1305 } from '@noble/ciphers/chacha.js';
 import { expand } from '@noble/hashes/hkdf.js';
 import { sha256 } from '@noble/hashes/sha2.js';
 import { crc32 } from './crc32.ts';
-import type { AeadKey, Primitives } from './primitives.ts';
+import { type AeadKey, checkAeadUse, checkKey, type Primitives, TAG_BYTES } from './primitives.ts';
 
 function aeadOf({ cipher, key, nonce }: AeadKey): ReturnType<typeof gcm> {
   return cipher === 'aes-256-gcm' ? gcm(key, nonce) : chacha20poly1305(key, nonce);
@@ -12,19 +12,33 @@ function aeadOf({ cipher, key, nonce }: AeadKey): ReturnType<typeof gcm> {
 
 export const noblePrimitives: Primitives = {
   sha256: (data) => sha256(data),
-  hkdfExpand: (pseudoRandomKey, info, length) => expand(sha256, pseudoRandomKey, info, length),
+  hkdfExpand(pseudoRandomKey, info, length) {
+    checkKey(pseudoRandomKey);
+    return expand(sha256, pseudoRandomKey, info, length);
+  },
   crc32,
-  encryptBlocks: (key, blocks) => (blocks.length === 0 ? blocks : ecb(key, { disablePadding: true }).encrypt(blocks)),
-  decryptBlocks: (key, blocks) => (blocks.length === 0 ? blocks : ecb(key, { disablePadding: true }).decrypt(blocks)),
+  encryptBlocks(key, blocks) {
+    checkKey(key);
+    return blocks.length === 0 ? blocks : ecb(key, { disablePadding: true }).encrypt(blocks);
+  },
+  decryptBlocks(key, blocks) {
+    checkKey(key);
+    return blocks.length === 0 ? blocks : ecb(key, { disablePadding: true }).decrypt(blocks);
+  },
   seal(aead, plain, out) {
+    checkAeadUse(aead, { needed: plain.length + TAG_BYTES, out });
     out.set(aeadOf(aead).encrypt(plain));
   },
   open(aead, sealed, out) {
+    if (sealed.length < TAG_BYTES) return false;
+    checkAeadUse(aead, { needed: sealed.length - TAG_BYTES, out });
+    let plain: Uint8Array;
     try {
-      out.set(aeadOf(aead).decrypt(sealed));
-      return true;
+      plain = aeadOf(aead).decrypt(sealed);
     } catch {
-      return false; // noble throws for a tag that does not match and for nothing else here
+      return false; // lengths were checked: what is left is a tag that does not match
     }
+    out.set(plain);
+    return true;
   },
 };

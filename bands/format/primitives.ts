@@ -19,6 +19,18 @@ export interface AeadKey {
   readonly nonce: Uint8Array;
 }
 
+/** Refuses what one library would take for something else (a 16-byte key as AES-128) and another would not. */
+export function checkAeadUse({ key, nonce }: AeadKey, bytes: { readonly needed: number; readonly out: Uint8Array }): void {
+  checkKey(key);
+  if (nonce.length !== NONCE_BYTES) throw new RangeError(`nonce: must be ${NONCE_BYTES} bytes`);
+  if (bytes.out.length < bytes.needed) throw new RangeError(`out: must have room for ${bytes.needed} bytes`);
+}
+
+/** Refuses a key of another length than every key here has. */
+export function checkKey(key: Uint8Array): void {
+  if (key.length !== KEY_BYTES) throw new RangeError(`key: must be ${KEY_BYTES} bytes`);
+}
+
 export interface Primitives {
   /** SHA-256, 32 bytes (FIPS 180-4). */
   sha256(data: Uint8Array): Uint8Array;
@@ -40,6 +52,6 @@ export interface Primitives {
 export interface ChunkCodec {
   /** Compresses into `out` and returns the length. */
   compress(plain: Uint8Array, out: Uint8Array): number;
-  /** Fills `out` exactly; false if the bytes are not one zstd frame of that size. */
+  /** Fills `out` exactly; false if the bytes are not zstd data of that size. Writers write one frame. */
   decompress(compressed: Uint8Array, out: Uint8Array): boolean;
 }

@@ -14,6 +14,7 @@ import { TimebandError } from '../errors.ts';
 import { CRC_BYTES } from './band-file.ts';
 import { concat, equalBytes, readU32le, u64be, utf8, writeU32le } from './bytes.ts';
 import { crc32 } from './crc32.ts';
+import { ID_BYTES } from './keys.ts';
 import { TAG_BYTES } from './primitives.ts';
 
 export const RECORD_MAGIC: Uint8Array = Uint8Array.of(0x54, 0x42, 0x52, 0x45, 0x43, 0x44, 0, 1);
@@ -34,6 +35,7 @@ export interface RecordPlace {
 }
 
 function associatedData({ kind, volumeId, at }: RecordPlace): Uint8Array {
+  if (volumeId.length !== ID_BYTES) throw new RangeError(`volumeId: must be ${ID_BYTES} bytes`);
   const zero = Uint8Array.of(0);
   const place = at === undefined ? new Uint8Array(0) : typeof at === 'number' ? u64be(at) : utf8(at);
   return concat(LABEL, zero, utf8(kind), zero, volumeId, place);

@@ -15,9 +15,16 @@ export function parseSessionId(id: string): number | undefined {
   return Number.isNaN(time) || formatSessionId(time) !== id ? undefined : time;
 }
 
+/** The last time that an id can hold. */
+const MAX_TIME_MS = Date.UTC(9999, 11, 31, 23, 59, 59, 999);
+
 /** The id of a session made at `nowMs`: the time, but always after the base (a clock set back gives base + 1 ms). */
 export function nextSessionId(nowMs: number, baseId: string | undefined): { readonly id: string; readonly isClockBehind: boolean } {
-  const baseMs = baseId === undefined ? undefined : parseSessionId(baseId);
-  if (baseMs === undefined || nowMs > baseMs) return { id: formatSessionId(nowMs), isClockBehind: false };
-  return { id: formatSessionId(baseMs + 1), isClockBehind: true };
+  const baseMs = baseId === undefined ? Number.NEGATIVE_INFINITY : parseSessionId(baseId);
+  if (baseMs === undefined) throw new RangeError('baseId: not a session id');
+  const wholeMs = Math.floor(nowMs);
+  const isClockBehind = wholeMs <= baseMs;
+  const timeMs = isClockBehind ? baseMs + 1 : wholeMs;
+  if (timeMs > MAX_TIME_MS) throw new RangeError('nowMs: beyond the year 9999');
+  return { id: formatSessionId(timeMs), isClockBehind };
 }

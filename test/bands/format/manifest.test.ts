@@ -25,7 +25,8 @@ const sample: Manifest = {
   program: 'timeband 0.1.0',
 };
 
-const sessionIds = fc.integer({ min: 0, max: Date.UTC(9999, 0) }).map(formatSessionId);
+const sessionIds = fc.integer({ min: Date.UTC(2000, 0), max: Date.UTC(9999, 0) }).map(formatSessionId);
+const baseIds = fc.integer({ min: 0, max: Date.UTC(1999, 0) }).map(formatSessionId);
 const counts = fc.nat(Number.MAX_SAFE_INTEGER);
 
 /** Manifests whose counts fit their size, of up to three pages. */
@@ -42,7 +43,7 @@ const manifests: fc.Arbitrary<Manifest> = fc
       bandBytes: fc.constant(bandBytes),
       startedMs: anyTime,
       finishedMs: anyTime,
-      base: fc.option(fc.record({ sessionId: sessionIds, manifestDigest: digest }), { nil: undefined }),
+      base: fc.option(fc.record({ sessionId: baseIds, manifestDigest: digest }), { nil: undefined }),
       pageDigests: fc.array(digest, { minLength: pages, maxLength: pages }),
       bitmapDigest: digest,
       source: fc.record({ kind: anyText, location: anyText, host: anyText }),
