@@ -16,7 +16,7 @@ export interface Partition {
 export async function readPartitions(image: string): Promise<Partition[]> {
   let text: string;
   try {
-    text = await runTool('partx', ['--show', '--bytes', '--raw', '--noheadings', '--output', 'NR,START,SIZE', image]);
+    text = await runTool('partx', ['--bytes', '--raw', '--noheadings', '--output', 'NR,START,SIZE', image]);
   } catch (error) {
     if (error instanceof TimebandError && error.code === 'TOOL_FAILED' && /failed to read partition table|no partition/i.test(error.message))
       return [];

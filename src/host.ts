@@ -22,13 +22,14 @@ function readText(file: string): string | undefined {
   }
 }
 
-/** Field 22 of /proc/PID/stat, counted from behind the command name, which may hold spaces; undefined if it is gone. */
+/**
+ * When a process started: field 22 of /proc/PID/stat, counted from behind the command name, which may hold spaces.
+ * Undefined if it is gone, or ended and only not yet reaped by its parent.
+ */
 function startTicksOf(pid: number): string | undefined {
   const stat = readText(`/proc/${pid}/stat`);
-  return stat
-    ?.slice(stat.lastIndexOf(')') + 2)
-    .split(' ')
-    .at(19);
+  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ') ?? [];
+  return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
 }
 
 export function hostName(): string {

@@ -136,6 +136,7 @@ export async function openSession(repository: Repository, options: OpenSessionOp
     await clearDeadOpen(registry, directory);
     const fusePoint = await registry.makeFusePoint(directory);
     undo.push(`folder ${fusePoint}`, () => rm(fusePoint, { recursive: true, force: true }));
+    undo.push('its log', () => registry.remove(directory));
     const only = { volume: options.volume, session: options.session };
     const request = { mountPoint: fusePoint, allowOther: false, cacheBytes: options.cacheBytes, only };
     const { server } = await startServer(
