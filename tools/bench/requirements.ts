@@ -1,0 +1,109 @@
+/** What the project has to reach against other tools, as ratios of measured rows. Pure. */
+import type { Row } from './report.ts';
+import { STEP, WITH_SYNC } from './step-titles.ts';
+
+const MIB = 1_048_576;
+const OURS = 'timeband';
+/** Shown for comparison, without a target: the other setting of the same tool is the one to beat. */
+const SHOWN_TOO = 'borg-default';
+const MAX_RSS_MIB = 300;
+
+export interface Verdict {
+  readonly text: string;
+  /** Undefined where there is no target. */
+  readonly isMet: boolean | undefined;
+}
+
+interface SpeedTarget {
+  readonly step: string;
+  /** How many times as fast as the peer: by its name, or for all others. */
+  readonly times: Readonly<Record<string, number>>;
+}
+
+const SPEED_TARGETS: readonly SpeedTarget[] = [
+  { step: STEP.first, times: { 'borg-fixed': 1.5, restic: 2 } },
+  { step: STEP.touched, times: { 'borg-fixed': 3, restic: 3 } },
+  { step: STEP.incremental, times: {} },
+  { step: STEP.sequential, times: { 'borg-fixed': 2, 'borg-default': 2, restic: 2 } },
+  { step: STEP.random, times: { 'borg-fixed': 5, 'borg-default': 5, restic: 5 } },
+  { step: STEP.loop, times: {} },
+  { step: STEP.visible, times: {} },
+  { step: STEP.verify, times: {} },
+];
+const MAX_STORED = 1.05;
+const MIN_RESTORE = 1;
+const MAX_LINKS = 2;
+
+/** All that the rows allow to be said. */
+export function judge(rows: readonly Row[]): Verdict[] {
+  return [
+    ...SPEED_TARGETS.flatMap((target) => judgeSpeed(rows, target)),
+    ...judgeRestore(rows),
+    ...judgeStored(rows),
+    ...judgeLinks(rows),
+    ...judgeMemory(rows),
+  ];
+}
+
+function find(rows: readonly Row[], step: string, tool: string): Row | undefined {
+  return rows.find((row) => row.step === step && row.tool === tool && row.usage !== undefined);
+}
+
+function judgeSpeed(rows: readonly Row[], { step, times }: SpeedTarget): Verdict[] {
+  const ours = find(rows, step, OURS)?.usage;
+  if (ours === undefined) return [];
+  const others = rows.filter((row) => row.step === step && row.tool !== OURS);
+  return others.flatMap(({ tool, usage }) => {
+    if (usage === undefined) return [];
+    const ratio = usage.wallMs / ours.wallMs;
+    const target = times[tool];
+    const tail = target === undefined ? (tool === SHOWN_TOO ? 'shown too' : 'no target') : `target ${target}`;
+    const cpu = (usage.cpuMs / ours.cpuMs).toFixed(2);
+    return [
+      {
+        text: `${step}: ${ratio.toFixed(2)} x as fast as ${tool} (${tail}; CPU time ${cpu} x)`,
+        isMet: target === undefined ? undefined : ratio >= target,
+      },
+    ];
+  });
+}
+
+function judgeRestore(rows: readonly Row[]): Verdict[] {
+  const ours = find(rows, STEP.restore, OURS)?.usage;
+  const others = rows.filter((row) => row.step === STEP.restore && row.tool !== OURS && row.usage !== undefined);
+  const best = others.toSorted((a, b) => (a.usage?.wallMs ?? 0) - (b.usage?.wallMs ?? 0))[0];
+  if (ours === undefined || best?.usage === undefined) return [];
+  const ratio = best.usage.wallMs / ours.wallMs;
+  const text = `${STEP.restore}: ${ratio.toFixed(2)} x as fast as ${best.tool}, the best of the others (target ${MIN_RESTORE})`;
+  return [{ text, isMet: ratio >= MIN_RESTORE }];
+}
+
+function judgeStored(rows: readonly Row[]): Verdict[] {
+  const ours = find(rows, STEP.first, OURS)?.storedBytes;
+  const borg = find(rows, STEP.first, 'borg-fixed')?.storedBytes;
+  if (ours === undefined || borg === undefined) return [];
+  const ratio = ours / borg;
+  return [{ text: `stored after the first backup: ${ratio.toFixed(3)} x borg-fixed (target at most ${MAX_STORED})`, isMet: ratio <= MAX_STORED }];
+}
+
+function judgeLinks(rows: readonly Row[]): Verdict[] {
+  const ours = find(rows, STEP.linked, OURS)?.usage;
+  if (ours === undefined) return [];
+  const against = (tool: string, target: number | undefined): Verdict[] => {
+    const copy = find(rows, STEP.linked, tool)?.usage;
+    if (copy === undefined) return [];
+    const ratio = ours.wallMs / copy.wallMs;
+    const tail = target === undefined ? 'no target' : `target at most ${target}`;
+    return [
+      { text: `${STEP.linked}: ${ratio.toFixed(2)} x the time of ${tool} (${tail})`, isMet: target === undefined ? undefined : ratio <= target },
+    ];
+  };
+  return [...against(`cp -al${WITH_SYNC}`, MAX_LINKS), ...against('cp -al', undefined)];
+}
+
+function judgeMemory(rows: readonly Row[]): Verdict[] {
+  const peaks = rows.flatMap(({ tool, usage }) => (tool === OURS ? (usage?.peakRssBytes ?? []) : []));
+  if (peaks.length === 0) return [];
+  const peak = Math.max(...peaks) / MIB;
+  return [{ text: `peak memory of timeband in any step: ${peak.toFixed(0)} MiB (target below ${MAX_RSS_MIB})`, isMet: peak < MAX_RSS_MIB }];
+}

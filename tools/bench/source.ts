@@ -1,0 +1,60 @@
+/** What the tools back up: a folder with the image in it, and how the image changes between two backups. */
+import { open, utimes, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import type { BaseImage } from './image.ts';
+import type { Runner } from './measure.ts';
+import { SeededRandom } from './random.ts';
+import type { Workspace } from './workspace.ts';
+
+export const IMAGE_NAME = 'disk.img';
+const MIB = 1_048_576;
+const BLOCK_BYTES = 4096;
+const RANDOM_WRITES = 300;
+const OVERWRITE_BYTES = 64 * MIB;
+
+export class SourceFolder {
+  readonly directory: string;
+  readonly sizeBytes: number;
+
+  private constructor(directory: string, sizeBytes: number) {
+    this.directory = directory;
+    this.sizeBytes = sizeBytes;
+  }
+
+  /** A copy of the image that may be changed. */
+  static async create(workspace: Workspace, runner: Runner, base: BaseImage): Promise<SourceFolder> {
+    const source = new SourceFolder(await workspace.fresh('source'), base.sizeBytes);
+    await runner.run({ argv: ['cp', '--sparse=auto', '--reflink=never', base.file, source.image] });
+    await source.#renewNeighbour();
+    return source;
+  }
+
+  get image(): string {
+    return path.join(this.directory, IMAGE_NAME);
+  }
+
+  /** Borg forgets what it knows of the newest file of a backup; a tiny file that is always newer takes that place. */
+  async #renewNeighbour(): Promise<void> {
+    await writeFile(path.join(this.directory, 'disk.conf'), `backed up ${new Date().toISOString()}\n`);
+  }
+
+  /** Gives the image a new time, as a snapshot has one: nobody can know that nothing changed. */
+  async touch(): Promise<void> {
+    const now = new Date();
+    await utimes(this.image, now, now);
+    await this.#renewNeighbour();
+  }
+
+  /** Small writes all over the image, and one large stretch written anew: the same ones in every run. */
+  async change(): Promise<void> {
+    const random = new SeededRandom('changes');
+    const blocks = this.sizeBytes / BLOCK_BYTES;
+    const stretch = Math.min(OVERWRITE_BYTES, Math.floor(this.sizeBytes / 4 / MIB) * MIB);
+    await using handle = await open(this.image, 'r+');
+    for (let i = 0; i < RANDOM_WRITES; i++) await handle.write(random.bytes(BLOCK_BYTES), 0, BLOCK_BYTES, random.below(blocks) * BLOCK_BYTES);
+    const start = random.below(blocks - stretch / BLOCK_BYTES) * BLOCK_BYTES;
+    for (let at = 0; at < stretch; at += MIB) await handle.write(random.bytes(MIB), 0, MIB, start + at);
+    await handle.sync();
+    await this.#renewNeighbour();
+  }
+}

@@ -1,0 +1,17 @@
+/** How the table names the steps that are compared. */
+
+export const STEP = {
+  first: 'first backup',
+  touched: 'touched, unchanged',
+  incremental: 'incremental',
+  restore: 'restore',
+  visible: 'mount: visible',
+  sequential: 'mount: sequential read',
+  random: 'mount: random 4 KiB reads',
+  loop: 'mount: loop mount + find',
+  verify: 'verify all data',
+  linked: 'ten bands changed',
+} as const;
+
+/** Behind a tool's name: the time until its files are durable is counted, too. */
+export const WITH_SYNC = ' + sync -f';
