@@ -4,15 +4,22 @@
  */
 import { createCipheriv, createDecipheriv, createHash, createHmac, getCiphers } from 'node:crypto';
 import { crc32 } from 'node:zlib';
-import { noblePrimitives } from '../format/noble-primitives.ts';
-import { type AeadKey, type CipherName, checkAeadUse, checkKey, type Primitives, TAG_BYTES } from '../format/primitives.ts';
+import { type AeadKey, CIPHER_NAMES, type CipherName, checkAeadUse, checkKey, type Primitives, TAG_BYTES } from '../format/primitives.ts';
 
 const SHA256_BYTES = 32;
 const supported = new Set(getCiphers());
+const isComplete = [...CIPHER_NAMES, 'aes-256-ecb'].every((cipher) => supported.has(cipher));
+/** The portable code, loaded only where something is missing: building its AES tables takes 50 ms a thread. */
+const portable: Primitives | undefined = isComplete ? undefined : (await import('../format/noble-primitives.ts')).noblePrimitives;
 
 /** Whether node:crypto runs `cipher` here. */
 export function hasNativeCipher(cipher: CipherName | 'aes-256-ecb'): boolean {
   return supported.has(cipher);
+}
+
+/** The portable code, for a cipher that node:crypto does not run here. */
+function portableFor(cipher: CipherName | 'aes-256-ecb'): Primitives | undefined {
+  return hasNativeCipher(cipher) ? undefined : portable;
 }
 
 function hkdfExpand(pseudoRandomKey: Uint8Array, info: Uint8Array, length: number): Uint8Array {
@@ -33,9 +40,8 @@ function hkdfExpand(pseudoRandomKey: Uint8Array, info: Uint8Array, length: numbe
 }
 
 function ecbBlocks(direction: 'encrypt' | 'decrypt', key: Uint8Array, blocks: Uint8Array): Uint8Array {
-  if (!hasNativeCipher('aes-256-ecb')) {
-    return direction === 'encrypt' ? noblePrimitives.encryptBlocks(key, blocks) : noblePrimitives.decryptBlocks(key, blocks);
-  }
+  const fallback = portableFor('aes-256-ecb');
+  if (fallback !== undefined) return direction === 'encrypt' ? fallback.encryptBlocks(key, blocks) : fallback.decryptBlocks(key, blocks);
   const make = direction === 'encrypt' ? createCipheriv : createDecipheriv;
   const cipher = make('aes-256-ecb', key, null).setAutoPadding(false);
   const output = cipher.update(blocks);
@@ -62,14 +68,16 @@ export const nodePrimitives: Primitives = {
   decryptBlocks: (key, blocks) => ecbBlocks('decrypt', key, blocks),
   seal(aead, plain, out) {
     checkAeadUse(aead, { needed: plain.length + TAG_BYTES, out });
-    if (!hasNativeCipher(aead.cipher)) return noblePrimitives.seal(aead, plain, out);
+    const fallback = portableFor(aead.cipher);
+    if (fallback !== undefined) return fallback.seal(aead, plain, out);
     const cipher = cipherOf(aead);
     out.set(cipher.update(plain));
     cipher.final();
     out.set(cipher.getAuthTag(), plain.length);
   },
   open(aead, sealed, out) {
-    if (!hasNativeCipher(aead.cipher)) return noblePrimitives.open(aead, sealed, out);
+    const fallback = portableFor(aead.cipher);
+    if (fallback !== undefined) return fallback.open(aead, sealed, out);
     const end = sealed.length - TAG_BYTES;
     if (end < 0) return false;
     checkAeadUse(aead, { needed: end, out });
