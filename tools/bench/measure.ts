@@ -1,8 +1,7 @@
 /** Running commands and measuring them: wall time, CPU time and peak memory, with all their children. */
-import { execFile, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { accessSync, constants, readFileSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
-import { promisify } from 'node:util';
 import { messageOf, TimebandError } from '../../bands/errors.ts';
 import { endedChildrenCpuMs, peakRssOf } from './processes.ts';
 import type { Workspace } from './workspace.ts';
@@ -74,8 +73,7 @@ export class Runner {
   /** Writes out what is dirty, and drops the caches if this user may. @returns the load average before that */
   async makeCold(): Promise<number> {
     const load = loadAverage();
-    this.#signal.throwIfAborted();
-    await promisify(execFile)('sync');
+    await this.run({ argv: ['sync'] });
     if (this.isCold) writeFileSync('/proc/sys/vm/drop_caches', '3');
     return load;
   }

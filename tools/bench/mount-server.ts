@@ -16,6 +16,7 @@ export interface MountOptions {
   readonly directory: string;
   /** Brings the mount up, whether it then stays in the foreground or not. */
   readonly command: Command;
+  /** Takes it down, whereupon the server ends; undefined for one that must be ended. */
   readonly unmount?: Command | undefined;
   /** Something in the mount, once it is there. */
   readonly look: () => Promise<string | undefined>;
@@ -87,7 +88,7 @@ export class MountServer {
       if (unmount !== undefined) await this.#runner.run(unmount);
     } finally {
       await unmountPatiently(directory);
-      if (!(await waitForEnd(this.#workspace.mark, END_PATIENCE_MS))) await endMarked(this.#workspace.mark);
+      if (unmount === undefined || !(await waitForEnd(this.#workspace.mark, END_PATIENCE_MS))) await endMarked(this.#workspace.mark);
     }
   }
 }
