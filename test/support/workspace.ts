@@ -27,6 +27,10 @@ export interface Workspace {
   folder(...names: string[]): string;
   /** Runs `timeband` as a child process. */
   cli(...args: string[]): Promise<CliResult>;
+  /** Runs it in a changed environment; undefined takes a variable away. */
+  cliIn(change: NodeJS.ProcessEnv, ...args: string[]): Promise<CliResult>;
+  /** Runs a script of /bin/sh in the folder, in which `timeband` is the program. */
+  shell(script: string): Promise<CliResult>;
   /** Runs it and fails the test unless it exits with 0; gives stdout. */
   ok(...args: string[]): Promise<string>;
   /** Runs it with --json and parses the document, whatever the status. */
@@ -47,12 +51,12 @@ export function workspace(t: ExecutionContext): Workspace {
     takeDown(root);
     rmSync(root, { recursive: true, force: true });
   });
-  const cli = (...args: string[]): Promise<CliResult> =>
+  const run = (program: string, args: readonly string[], change: NodeJS.ProcessEnv = {}): Promise<CliResult> =>
     new Promise((resolve) => {
-      const child = execFile(process.execPath, [MAIN, ...args], { env, cwd: root, maxBuffer: MAX_OUTPUT_BYTES }, (_error, stdout, stderr) =>
-        resolve({ status: child.exitCode, stdout, stderr }),
-      );
+      const options = { env: { ...env, ...change }, cwd: root, maxBuffer: MAX_OUTPUT_BYTES };
+      const child = execFile(program, args, options, (_error, stdout, stderr) => resolve({ status: child.exitCode, stdout, stderr }));
     });
+  const cli = (...args: string[]): Promise<CliResult> => run(process.execPath, [MAIN, ...args]);
   const ok = async (...args: string[]): Promise<string> => {
     const result = await cli(...args);
     if (result.status !== 0) throw new Error(`timeband ${args.join(' ')} exited with ${result.status}: ${result.stderr}${result.stdout}`);
@@ -69,6 +73,8 @@ export function workspace(t: ExecutionContext): Workspace {
       return folder;
     },
     cli,
+    cliIn: (change, ...args) => run(process.execPath, [MAIN, ...args], change),
+    shell: (script) => run('/bin/sh', ['-c', `timeband() { "${process.execPath}" "${MAIN}" "$@"; }\n${script}`]),
     ok,
     async json(...args) {
       const { stdout, stderr, status } = await cli(...args, '--json');
