@@ -10,7 +10,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoOf, ioError, TimebandError } from '../bands/errors.ts';
 import { utf8 } from '../bands/format/bytes.ts';
-import { readRegularFile, TEMPORARY_PREFIX, writeNewFile } from '../bands/store/files.ts';
+import { createDirectory, readRegularFile, TEMPORARY_PREFIX, writeNewFile } from '../bands/store/files.ts';
 import { currentProcess, type ProcessIdentity, stateOf } from './host.ts';
 
 /** Who holds a lock. */
@@ -47,6 +47,7 @@ export class Lock {
 
   /** @throws TimebandError LOCKED */
   static async acquire(directory: string, request: LockRequest): Promise<Lock> {
+    await createDirectory(directory, { allowExisting: true }); // a copy by a tool that leaves empty folders out lacks it
     for (let attempt = 1; ; attempt++) {
       const file = await announce(directory, request);
       const other = (await listLocks(directory, request.scope)).find((lock) => lock.file !== file && isHeld(lock));
@@ -98,6 +99,7 @@ export async function listLocks(directory: string, scope?: string): Promise<Foun
   try {
     names = await readdir(directory);
   } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return [];
     throw ioError(error, 'list the locks in', directory);
   }
   const wanted = names.filter((name) => name.endsWith('.json') && (scope === undefined || name.startsWith(`${scope}.`)));

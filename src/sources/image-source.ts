@@ -17,7 +17,6 @@ class ImageView implements SourceView {
   readonly kind: 'image' | 'device';
   readonly location: string;
   readonly sizeBytes: number;
-  readonly dataMap: DataMap | undefined;
   readonly warnings: readonly string[];
   readonly #handle: FileHandle;
   readonly #stamp: Stamp | undefined;
@@ -28,7 +27,6 @@ class ImageView implements SourceView {
       kind: 'image' | 'device';
       location: string;
       sizeBytes: number;
-      dataMap: DataMap | undefined;
       warnings: readonly string[];
       stamp: Stamp | undefined;
     },
@@ -38,12 +36,20 @@ class ImageView implements SourceView {
     this.kind = facts.kind;
     this.location = facts.location;
     this.sizeBytes = facts.sizeBytes;
-    this.dataMap = facts.dataMap;
     this.warnings = facts.warnings;
   }
 
   get fd(): number {
     return this.#handle.fd;
+  }
+
+  async readDataMap(): Promise<DataMap | undefined> {
+    if (this.kind === 'device') return undefined;
+    try {
+      return await readDataMap({ fd: this.fd, path: this.location, sizeBytes: this.sizeBytes });
+    } catch (error) {
+      throw ioError(error, 'read the source', this.location);
+    }
   }
 
   changesSince(): Promise<ChangeSet> {
@@ -94,8 +100,7 @@ export async function openImageSource(location: string): Promise<SourceView> {
     }
     const sizeBytes = Number(stat.size);
     checkVolumeSize(sizeBytes, location);
-    const dataMap = await readDataMap({ fd: handle.fd, path: location, sizeBytes });
-    return new ImageView(handle, { kind: 'image', location, sizeBytes, dataMap, warnings: [], stamp: { size: sizeBytes, mtimeNs: stat.mtimeNs } });
+    return new ImageView(handle, { kind: 'image', location, sizeBytes, warnings: [], stamp: { size: sizeBytes, mtimeNs: stat.mtimeNs } });
   } catch (error) {
     await handle.close();
     throw ioError(error, 'read the source', location);
@@ -127,7 +132,7 @@ async function openDevice(handle: FileHandle, location: string, rdev: bigint): P
       : [
           `${location} is mounted read-write at ${where}: the copy may mix old and new data (as after a power cut). Sync a snapshot of it to be sure.`,
         ];
-  return new ImageView(handle, { kind: 'device', location, sizeBytes, dataMap: undefined, warnings, stamp: undefined });
+  return new ImageView(handle, { kind: 'device', location, sizeBytes, warnings, stamp: undefined });
 }
 
 /** The absolute path that is remembered for a source. Links are kept: /dev/VG/LV is a better name than /dev/dm-3. */

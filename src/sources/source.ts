@@ -26,10 +26,10 @@ export interface SourceView {
   /** Open for reading; workers read it by position. */
   readonly fd: number;
   readonly sizeBytes: number;
-  /** Where data is; undefined if everything must be read. */
-  readonly dataMap: DataMap | undefined;
   /** For the user: what may be wrong with this copy. */
   readonly warnings: readonly string[];
+  /** Where data is; undefined if everything must be read. */
+  readDataMap(): Promise<DataMap | undefined>;
   /** What changed since `base`. */
   changesSince(base: BaseToken | undefined): Promise<ChangeSet>;
   /** Called when all was read. @returns further warnings @throws TimebandError SOURCE_CHANGED */

@@ -25,6 +25,7 @@ export class Incoming {
 
   static async create(volume: Volume): Promise<Incoming> {
     const incoming = new Incoming(volume, path.join(volume.layout.incoming, randomBytes(8).toString('hex')));
+    await createDirectory(volume.layout.incoming, { allowExisting: true });
     await createDirectory(incoming.directory);
     for (const part of [SESSION_FILES.bands, SESSION_FILES.index]) await createDirectory(path.join(incoming.directory, part));
     return incoming;
@@ -102,6 +103,7 @@ export async function clearIncoming(volume: Volume): Promise<number> {
   try {
     names = await readdir(volume.layout.incoming);
   } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return 0;
     throw ioError(error, 'look into', volume.layout.incoming);
   }
   for (const name of names) await rm(path.join(volume.layout.incoming, name), { recursive: true, force: true });

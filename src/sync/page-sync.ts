@@ -17,6 +17,7 @@ import { type BandPool, shareBandKeys } from '../../bands/workers/band-pool.ts';
 import { forEachBounded } from '../../bands/workers/bounded.ts';
 import type { BandKeyMaterial } from '../../bands/workers/tasks.ts';
 import type { OnProgress } from '../progress.ts';
+import type { DataMap } from '../sources/data-map.ts';
 import type { SourceView } from '../sources/source.ts';
 import { type Incoming, linkOrCopy } from './incoming.ts';
 
@@ -26,6 +27,8 @@ const MAX_REMEMBERED_PAGES = 1024;
 
 export interface PageSyncInput {
   readonly view: SourceView;
+  /** Where the source's data is; undefined: bands are read whole. */
+  readonly dataMap: DataMap | undefined;
   readonly context: VolumeContext;
   readonly base: SessionDirectory | undefined;
   /** Bands to read; undefined: all. */
@@ -92,7 +95,7 @@ export class PageSync {
     this.changed = new Bitmap(this.#bandCount);
     this.#hasChanges = input.isForced || input.base === undefined || input.base.manifest.sizeBytes !== input.view.sizeBytes;
     const candidateBytes = input.candidates === undefined ? Number.POSITIVE_INFINITY : input.candidates.count() * input.context.bandBytes;
-    this.#totalBytes = Math.min(input.view.dataMap?.dataBytes ?? input.view.sizeBytes, candidateBytes);
+    this.#totalBytes = Math.min(input.dataMap?.dataBytes ?? input.view.sizeBytes, candidateBytes);
   }
 
   /** Whether there is anything to commit; meaningful after run(). */
@@ -161,9 +164,9 @@ export class PageSync {
   }
 
   #dataRanges(pageNumber: number, i: number): number[] | undefined {
-    const { view, context } = this.#input;
+    const { view, context, dataMap } = this.#input;
     const bandIndex = pageNumber * ENTRIES_PER_PAGE + i;
-    return view.dataMap?.within(bandIndex * context.bandBytes, bandLengthOf(bandIndex, view.sizeBytes, context.bandBytes));
+    return dataMap?.within(bandIndex * context.bandBytes, bandLengthOf(bandIndex, view.sizeBytes, context.bandBytes));
   }
 
   #takeZero(page: { readonly base: PageEntries; readonly entries: PageEntries }, i: number): void {
@@ -227,8 +230,9 @@ export class PageSync {
     const from = base.bandPaths(first, count);
     const to = incoming.bandPaths(first, count);
     const missing: { i: number; file: string }[] = [];
+    const isSamePage = equalBytes(page.base, page.entries);
     for (const i of sortedByName(to)) {
-      if (isZeroEntry(page.entries, i) || !isSameEntry(page.base, page.entries, i)) continue;
+      if (isZeroEntry(page.entries, i) || !(isSamePage || isSameEntry(page.base, page.entries, i))) continue;
       const file = to[i] ?? '';
       const outcome = linkOrCopy(from[i] ?? '', file);
       if (outcome === 'missing') missing.push({ i, file });
@@ -249,8 +253,9 @@ export class PageSync {
   }
 
   #count(pageNumber: number, entries: PageEntries, base: PageEntries): void {
+    const isSamePage = equalBytes(base, entries);
     for (let i = 0; i < entries.length / ENTRY_BYTES; i++) {
-      if (!isSameContent(base, entries, i)) {
+      if (!isSamePage && !isSameContent(base, entries, i)) {
         this.counts.changedBands++;
         this.changed.set(pageNumber * ENTRIES_PER_PAGE + i);
       }

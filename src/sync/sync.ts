@@ -178,6 +178,7 @@ async function storePages({ options, environment, view }: Job, plan: Plan, incom
   try {
     const pages = new PageSync({
       view,
+      dataMap: plan.candidates === undefined ? await view.readDataMap() : undefined, // few bands: reading their holes is cheaper
       context: plan.context,
       base: plan.base,
       candidates: plan.candidates,
