@@ -26,10 +26,10 @@ export function writeParts(file: string, sizeBytes: number, parts: readonly Part
   });
 }
 
-function readAt(fd: number, at: number, length: number): Uint8Array {
-  const out = new Uint8Array(length);
-  for (let done = 0; done < length; ) {
-    const got = readSync(fd, out, done, length - done, at + done);
+/** Reads into `out`; gives the part that was filled. */
+function readAt(fd: number, at: number, out: Uint8Array): Uint8Array {
+  for (let done = 0; done < out.length; ) {
+    const got = readSync(fd, out, done, out.length - done, at + done);
     if (got === 0) return out.subarray(0, done);
     done += got;
   }
@@ -38,7 +38,7 @@ function readAt(fd: number, at: number, length: number): Uint8Array {
 
 /** The bytes of a file's range; fewer where it ends. */
 export function readPart(file: string, at: number, length: number): Uint8Array {
-  return withFile(file, constants.O_RDONLY, (fd) => readAt(fd, at, length));
+  return withFile(file, constants.O_RDONLY, (fd) => readAt(fd, at, new Uint8Array(length)));
 }
 
 /** `bytes`, which lie at `at` of a volume, with zeros where `ranges` are. */
@@ -53,9 +53,10 @@ export function firstWrongByte(actual: string, expected: string, zeros: readonly
   return withFile(actual, constants.O_RDONLY, (fdA) =>
     withFile(expected, constants.O_RDONLY, (fdB) => {
       const { size } = fstatSync(fdB);
+      const [bufferA, bufferB] = [new Uint8Array(STEP_BYTES), new Uint8Array(STEP_BYTES)];
       for (let at = 0; at < size; at += STEP_BYTES) {
-        const a = readAt(fdA, at, STEP_BYTES);
-        const plain = readAt(fdB, at, STEP_BYTES);
+        const a = readAt(fdA, at, bufferA);
+        const plain = readAt(fdB, at, bufferB);
         const b = zeros.some(({ offset, length }) => offset < at + STEP_BYTES && offset + length > at) ? withZeros(plain, at, zeros) : plain;
         if (Buffer.compare(a, b) !== 0) return at + b.findIndex((byte, i) => byte !== a[i]);
       }
