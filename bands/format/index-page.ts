@@ -1,10 +1,11 @@
 /**
- * The band index: what each band of a session is. FORMAT.md, "Index page". An entry is 64 bytes:
+ * The band index: what each band of a session is. FORMAT.md, "Index page". An entry is 80 bytes:
  *
  *     0   24  salt of the band file
  *     24   4  length of the band file, u32le
  *     28   4  flags, u32le: bit 0 set
- *     32  32  SHA-256 of the plain band, padding included
+ *     32  16  fingerprint (GMAC) of the plain band, padding included
+ *     48  32  SHA-256 of the same
  *
  * All zeros: the band is all zeros and has no file. A page is the entries of 512 bands (fewer at the end).
  */
@@ -12,10 +13,11 @@ import { TimebandError } from '../errors.ts';
 import { bandHeaderBytes, CRC_BYTES, maxBandFileBytes, SALT_BYTES } from './band-file.ts';
 import { isAllZero, readU32le, writeU32le } from './bytes.ts';
 
-export const ENTRY_BYTES = 64;
+export const ENTRY_BYTES = 80;
 const LENGTH_AT = 24;
 const FLAGS_AT = 28;
-const DIGEST_AT = 32;
+const FINGERPRINT_AT = 32;
+const DIGEST_AT = 48;
 const FLAG_STORED = 1;
 
 /** What the index says of a band that has a file. */
@@ -24,6 +26,8 @@ export interface StoredBand {
   readonly salt: Uint8Array;
   /** Length of the band file. */
   readonly fileBytes: number;
+  /** GMAC of the plain band under the volume's fingerprint key, 16 bytes: four times as fast to compute as the digest. */
+  readonly fingerprint: Uint8Array;
   /** SHA-256 of the plain band, 32 bytes. */
   readonly digest: Uint8Array;
 }
@@ -44,7 +48,12 @@ export function isZeroEntry(entries: PageEntries, i: number): boolean {
 export function readEntry(entries: PageEntries, i: number): StoredBand | undefined {
   if (isZeroEntry(entries, i)) return undefined;
   const entry = entries.subarray(i * ENTRY_BYTES, (i + 1) * ENTRY_BYTES);
-  return { salt: entry.subarray(0, SALT_BYTES), fileBytes: readU32le(entry, LENGTH_AT), digest: entry.subarray(DIGEST_AT) };
+  return {
+    salt: entry.subarray(0, SALT_BYTES),
+    fileBytes: readU32le(entry, LENGTH_AT),
+    fingerprint: entry.subarray(FINGERPRINT_AT, DIGEST_AT),
+    digest: entry.subarray(DIGEST_AT),
+  };
 }
 
 /** Writes entry `i`; undefined writes a zero band. */
@@ -52,12 +61,14 @@ export function writeEntry(entries: PageEntries, i: number, band: StoredBand | u
   const entry = entries.subarray(i * ENTRY_BYTES, (i + 1) * ENTRY_BYTES);
   entry.fill(0);
   if (band === undefined) return;
-  if (band.salt.length !== SALT_BYTES || band.digest.length !== ENTRY_BYTES - DIGEST_AT)
-    throw new RangeError('band: salt or digest of another length');
+  if (band.salt.length !== SALT_BYTES || band.fingerprint.length !== DIGEST_AT - FINGERPRINT_AT || band.digest.length !== ENTRY_BYTES - DIGEST_AT) {
+    throw new RangeError('band: salt, fingerprint or digest of another length');
+  }
   if (!Number.isInteger(band.fileBytes) || band.fileBytes < 0 || band.fileBytes > 0xffff_ffff) throw new RangeError('band.fileBytes: not 32 bits');
   entry.set(band.salt, 0);
   writeU32le(entry, LENGTH_AT, band.fileBytes);
   writeU32le(entry, FLAGS_AT, FLAG_STORED);
+  entry.set(band.fingerprint, FINGERPRINT_AT);
   entry.set(band.digest, DIGEST_AT);
 }
 

@@ -1,7 +1,7 @@
 /**
  * The key tree. FORMAT.md, "Keys".
  *
- *     master ── volume key (one a volume) ── records key, names key, band key
+ *     master ── volume key (one a volume) ── records, names, band and fingerprint key
  *
  * Each arrow is HKDF-Expand with SHA-256 (RFC 5869): info = label ‖ 0 ‖ id.
  */
@@ -18,6 +18,8 @@ export interface VolumeKeys {
   readonly recordsKey: Uint8Array;
   readonly namesKey: Uint8Array;
   readonly bandKey: Uint8Array;
+  /** For the fingerprints by which a sync recognises a band that did not change. */
+  readonly fingerprintKey: Uint8Array;
   /** 16 bytes: the key domain that the band key belongs to; the volume's own id by default. */
   readonly domainId: Uint8Array;
 }
@@ -36,6 +38,7 @@ export function deriveVolumeKeys(volumeKey: Uint8Array, volumeId: Uint8Array): V
     recordsKey: derive(volumeKey, 'timeband/v1/records', volumeId),
     namesKey: derive(volumeKey, 'timeband/v1/names', volumeId),
     bandKey: derive(volumeKey, 'timeband/v1/bands', volumeId),
+    fingerprintKey: derive(volumeKey, 'timeband/v1/fingerprints', volumeId),
     domainId: volumeId,
   };
 }

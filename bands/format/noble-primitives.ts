@@ -4,7 +4,7 @@ import { chacha20poly1305 } from '@noble/ciphers/chacha.js';
 import { expand } from '@noble/hashes/hkdf.js';
 import { sha256 } from '@noble/hashes/sha2.js';
 import { crc32 } from './crc32.ts';
-import { type AeadKey, checkAeadUse, checkKey, type Primitives, TAG_BYTES } from './primitives.ts';
+import { type AeadKey, checkAeadUse, checkKey, NONCE_BYTES, type Primitives, TAG_BYTES } from './primitives.ts';
 
 function aeadOf({ cipher, key, nonce }: AeadKey): ReturnType<typeof gcm> {
   return cipher === 'aes-256-gcm' ? gcm(key, nonce) : chacha20poly1305(key, nonce);
@@ -15,6 +15,10 @@ export const noblePrimitives: Primitives = {
   hkdfExpand(pseudoRandomKey, info, length) {
     checkKey(pseudoRandomKey);
     return expand(sha256, pseudoRandomKey, info, length);
+  },
+  fingerprint(key, data) {
+    checkKey(key);
+    return gcm(key, new Uint8Array(NONCE_BYTES), data).encrypt(new Uint8Array(0));
   },
   crc32,
   encryptBlocks(key, blocks) {

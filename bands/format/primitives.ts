@@ -36,6 +36,8 @@ export interface Primitives {
   sha256(data: Uint8Array): Uint8Array;
   /** HKDF-Expand with SHA-256 (RFC 5869, section 2.3). */
   hkdfExpand(pseudoRandomKey: Uint8Array, info: Uint8Array, length: number): Uint8Array;
+  /** GMAC: the 16-byte tag of AES-256-GCM over associated data alone, with a nonce of zeros (SP 800-38D). */
+  fingerprint(key: Uint8Array, data: Uint8Array): Uint8Array;
   /** CRC-32 as in zip and gzip, unsigned. */
   crc32(data: Uint8Array): number;
   /** AES-256 in ECB mode without padding over whole 16-byte blocks (SP 800-38A). */
@@ -44,7 +46,7 @@ export interface Primitives {
   decryptBlocks(key: Uint8Array, blocks: Uint8Array): Uint8Array;
   /** Writes ciphertext ‖ 16-byte tag to `out` (length plain + 16). RFC 5116 / RFC 8439. */
   seal(aead: AeadKey, plain: Uint8Array, out: Uint8Array): void;
-  /** Writes the plaintext to `out` (length sealed − 16); false, with `out` undefined, if it is not authentic. */
+  /** Writes the plaintext to `out` (length sealed − 16); false, with nothing of a plaintext in `out`, if it is not authentic. */
   open(aead: AeadKey, sealed: Uint8Array, out: Uint8Array): boolean;
 }
 

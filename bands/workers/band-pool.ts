@@ -51,5 +51,11 @@ export function shareBandKeys(volume: { readonly cipher: CipherName; readonly ba
     shared.set(bytes);
     return shared;
   };
-  return { cipher: volume.cipher, bandBytes: volume.bandBytes, bandKey: share(volume.keys.bandKey), domainId: share(volume.keys.domainId) };
+  return {
+    cipher: volume.cipher,
+    bandBytes: volume.bandBytes,
+    bandKey: share(volume.keys.bandKey),
+    fingerprintKey: share(volume.keys.fingerprintKey),
+    domainId: share(volume.keys.domainId),
+  };
 }

@@ -128,12 +128,13 @@ async function store(task: StoreBandTask, plain: Uint8Array): Promise<StoreBandR
   const readBytes = await readSource(task, plain);
   // From here to the end nothing waits: the scratch buffers are this thread's alone.
   if (isZero(plain)) return { status: 'zero', readBytes };
+  const fingerprint = nodePrimitives.fingerprint(task.keys.fingerprintKey, plain);
+  if (task.baseFingerprint !== undefined && equalBytes(fingerprint, task.baseFingerprint)) return { status: 'unchanged', readBytes };
   const digest = nodePrimitives.sha256(plain);
-  if (task.baseDigest !== undefined && equalBytes(digest, task.baseDigest)) return { status: 'unchanged', readBytes };
   const salt = randomBytes(SALT_BYTES);
   const bytes = encodeBand(contextOf(task.keys), plain, { salt, scratch: scratchFor(task.keys.bandBytes), isZero });
   if (task.file !== undefined) writeBandFile(task.file, bytes, task.mtimeSeconds);
-  return { status: 'stored', readBytes, band: { salt, fileBytes: bytes.length, digest } };
+  return { status: 'stored', readBytes, band: { salt, fileBytes: bytes.length, fingerprint, digest } };
 }
 
 export function storeBand(task: StoreBandTask): Promise<WireResult<StoreBandResult>> {

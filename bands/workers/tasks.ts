@@ -11,6 +11,7 @@ export interface BandKeyMaterial {
   readonly cipher: CipherName;
   readonly bandBytes: number;
   readonly bandKey: Uint8Array;
+  readonly fingerprintKey: Uint8Array;
   readonly domainId: Uint8Array;
 }
 
@@ -25,8 +26,8 @@ export interface StoreBandTask {
   readonly length: number;
   /** Parts of [0, length) that hold data, as pairs offset, length; undefined: all of it. The rest is zeros. */
   readonly dataRanges: readonly number[] | undefined;
-  /** SHA-256 of the band in the base; undefined: a zero band, or no base. */
-  readonly baseDigest: Uint8Array | undefined;
+  /** Fingerprint of the band in the base; undefined: a zero band, or no base. */
+  readonly baseFingerprint: Uint8Array | undefined;
   /** Where to write the band file; undefined: only measure it. */
   readonly file: string | undefined;
   /** Modification time of the band file, in seconds since 1970. */

@@ -156,7 +156,7 @@ export class PageSync {
     for (const i of inHoles) this.#takeZero(page, i);
     await forEachBounded(withData, this.#input.pool.capacity, async ({ i, file }) => {
       this.#throwIfAborted();
-      await this.#readBand(pageNumber, i, { ...page, file, baseDigest: readEntry(page.base, i)?.digest });
+      await this.#readBand(pageNumber, i, { ...page, file, baseFingerprint: readEntry(page.base, i)?.fingerprint });
       this.#doneBands++;
       this.#report();
     });
@@ -181,7 +181,7 @@ export class PageSync {
       readonly base: PageEntries;
       readonly entries: PageEntries;
       readonly file: string | undefined;
-      readonly baseDigest: Uint8Array | undefined;
+      readonly baseFingerprint: Uint8Array | undefined;
     },
   ): Promise<void> {
     const { view, context, pool, sessionMs } = this.#input;
@@ -193,7 +193,7 @@ export class PageSync {
       offset: bandIndex * context.bandBytes,
       length: bandLengthOf(bandIndex, view.sizeBytes, context.bandBytes),
       dataRanges: this.#dataRanges(pageNumber, i),
-      baseDigest: page.baseDigest,
+      baseFingerprint: page.baseFingerprint,
       file: page.file,
       mtimeSeconds: sessionMs / 1000,
     });
@@ -212,7 +212,7 @@ export class PageSync {
     const { incoming } = this.#input;
     if (incoming === undefined) throw new RangeError('incoming: needed to finish a page');
     const missing = this.#linkBands(pageNumber, { base, entries }, incoming);
-    for (const { i, file } of missing) await this.#readBand(pageNumber, i, { base, entries, file, baseDigest: undefined });
+    for (const { i, file } of missing) await this.#readBand(pageNumber, i, { base, entries, file, baseFingerprint: undefined });
     this.counts.healedBands += missing.length;
     this.#count(pageNumber, entries, base);
     this.pageDigests[pageNumber] = await this.#writePage(pageNumber, { base, entries }, incoming);

@@ -24,6 +24,7 @@ const MOST = maxBandFileBytes(bandBytes);
 const storedBands: fc.Arbitrary<StoredBand> = fc.record({
   salt: anyBytes(SALT_BYTES),
   fileBytes: fc.integer({ min: LEAST, max: MOST }),
+  fingerprint: anyBytes(16),
   digest: anyBytes(32),
 });
 const pages = fc.array(fc.option(storedBands, { nil: undefined }), { maxLength: 20 });
@@ -34,12 +35,12 @@ function pageOf(bands: readonly (StoredBand | undefined)[]): PageEntries {
   return entries;
 }
 
-const band: StoredBand = { salt: fill('salt', SALT_BYTES), fileBytes: 0x0001_0203, digest: fill('digest', 32) };
+const band: StoredBand = { salt: fill('salt', SALT_BYTES), fileBytes: 0x0001_0203, fingerprint: fill('fingerprint', 16), digest: fill('digest', 32) };
 
-test('an entry is salt, length, flags and digest; a band of zeros is all zeros', (t) => {
+test('an entry is salt, length, flags, fingerprint and digest; a band of zeros is all zeros', (t) => {
   const entries = pageOf([undefined, band]);
-  sameBytes(t, entries.subarray(0, 64), new Uint8Array(64));
-  sameBytes(t, entries.subarray(64), Buffer.concat([band.salt, hex('03020100'), hex('01000000'), band.digest]));
+  sameBytes(t, entries.subarray(0, 80), new Uint8Array(80));
+  sameBytes(t, entries.subarray(80), Buffer.concat([band.salt, hex('03020100'), hex('01000000'), band.fingerprint, band.digest]));
 });
 
 test('any page comes back, entry by entry, and decodes to itself', (t) => {
@@ -102,7 +103,7 @@ test('a page of another number of entries is refused', (t) => {
     [entries, 513],
     [entries.subarray(1), 512],
     [new Uint8Array(0), 1],
-    [new Uint8Array(64), 0],
+    [new Uint8Array(80), 0],
   ] as const) {
     t.true(isRefused(() => decodePage(bytes, { entries: count, bandBytes }), 'RECORD_CORRUPT'));
   }

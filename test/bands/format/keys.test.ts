@@ -13,6 +13,7 @@ interface KeyVector {
   readonly recordsKey: string;
   readonly namesKey: string;
   readonly bandKey: string;
+  readonly fingerprintKey: string;
 }
 
 const { vectors } = readVectors<{ vectors: KeyVector[] }>('keys');
@@ -26,6 +27,7 @@ for (const vector of vectors) {
     sameBytes(t, keys.recordsKey, hex(vector.recordsKey), 'records key');
     sameBytes(t, keys.namesKey, hex(vector.namesKey), 'names key');
     sameBytes(t, keys.bandKey, hex(vector.bandKey), 'band key');
+    sameBytes(t, keys.fingerprintKey, hex(vector.fingerprintKey), 'fingerprint key');
     sameBytes(t, keys.domainId, id, 'domain');
   });
 
@@ -36,6 +38,7 @@ for (const vector of vectors) {
       sameBytes(t, hkdfExpand(hex(vector.volumeKey), info('records'), 32), hex(vector.recordsKey));
       sameBytes(t, hkdfExpand(hex(vector.volumeKey), info('names'), 32), hex(vector.namesKey));
       sameBytes(t, hkdfExpand(hex(vector.volumeKey), info('bands'), 32), hex(vector.bandKey));
+      sameBytes(t, hkdfExpand(hex(vector.volumeKey), info('fingerprints'), 32), hex(vector.fingerprintKey));
     }
   });
 }
@@ -47,10 +50,10 @@ test('no two keys of two volumes and two repositories are the same', (t) => {
       const id = fill(volume, ID_BYTES);
       const volumeKey = deriveVolumeKey(fill(master, 32), id);
       const keys = deriveVolumeKeys(volumeKey, id);
-      for (const key of [volumeKey, keys.recordsKey, keys.namesKey, keys.bandKey]) found.add(Buffer.from(key).toString('hex'));
+      for (const key of [volumeKey, keys.recordsKey, keys.namesKey, keys.bandKey, keys.fingerprintKey]) found.add(Buffer.from(key).toString('hex'));
     }
   }
-  t.is(found.size, 16);
+  t.is(found.size, 20);
 });
 
 test('deriving leaves the key it starts from as it was', (t) => {

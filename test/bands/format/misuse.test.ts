@@ -77,13 +77,13 @@ test('a bit number that is negative, fractional or no number is refused', (t) =>
 });
 
 test('an index entry of a length that 32 bits do not hold, or a salt that is too short, is refused', (t) => {
-  const band = { salt: SALT, fileBytes: 1000, digest: fill('digest', 32) };
+  const band = { salt: SALT, fileBytes: 1000, fingerprint: fill('fingerprint', 16), digest: fill('digest', 32) };
   for (const wrong of [
     { ...band, fileBytes: 2 ** 32 + 1000 },
     { ...band, salt: SALT.subarray(0, 20) },
     { ...band, salt: fill('salt', 28) },
   ]) {
-    t.throws(() => writeEntry(new Uint8Array(64), 0, wrong), { instanceOf: RangeError });
+    t.throws(() => writeEntry(new Uint8Array(80), 0, wrong), { instanceOf: RangeError });
   }
 });
 

@@ -43,6 +43,24 @@ export function testPrimitives(name: string, primitives: Primitives): void {
     t.throws(() => decryptBlocks(key, new Uint8Array(15)));
   });
 
+  test(`${name}: the fingerprint of nothing under a key of zeros is the tag of GCM test case 13`, (t) => {
+    sameBytes(t, primitives.fingerprint(new Uint8Array(32), new Uint8Array(0)), hex('530f8afbc74536b9a963b4f1c4cb738b'));
+    t.throws(() => primitives.fingerprint(new Uint8Array(16), new Uint8Array(0)), { instanceOf: RangeError });
+  });
+
+  test(`${name}: a fingerprint changes with every bit of the data, and with its length`, (t) => {
+    const [key, data] = [fill('key', 32), fill('data', 100)];
+    const print = primitives.fingerprint(key, data);
+    for (let bit = 0; bit < data.length * 8; bit++) t.notDeepEqual(primitives.fingerprint(key, flipBit(data, bit)), print);
+    t.notDeepEqual(
+      primitives.fingerprint(
+        key,
+        new Uint8Array(101).fill(0).map((_, i) => data[i] ?? 0),
+      ),
+      print,
+    );
+  });
+
   test(`${name}: CRC-32 gives its check value`, (t) => {
     t.is(crc32(new TextEncoder().encode('123456789')), 0xcbf4_3926);
     t.is(crc32(new Uint8Array(0)), 0);

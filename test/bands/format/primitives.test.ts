@@ -55,12 +55,13 @@ test('neither implementation opens arbitrary bytes', (t) => {
   t.pass();
 });
 
-test('both implementations give equal digests, checksums, derived keys and blocks', (t) => {
+test('both implementations give equal digests, fingerprints, checksums, derived keys and blocks', (t) => {
   const agrees = (key: Uint8Array, data: Uint8Array, length: number): boolean => {
     const blocks = data.subarray(0, data.length - (data.length % 16));
     const sealed = nodePrimitives.encryptBlocks(key, blocks);
     return (
       isSame(nodePrimitives.sha256(data), noblePrimitives.sha256(data)) &&
+      isSame(nodePrimitives.fingerprint(key, data), noblePrimitives.fingerprint(key, data)) &&
       nodePrimitives.crc32(data) === noblePrimitives.crc32(data) &&
       isSame(nodePrimitives.hkdfExpand(key, data, length), noblePrimitives.hkdfExpand(key, data, length)) &&
       isSame(sealed, noblePrimitives.encryptBlocks(key, blocks)) &&
