@@ -48,6 +48,8 @@ export class SessionImage {
   readonly #ahead = new Map<number, AheadBand>();
   readonly #spare: Uint8Array[] = [];
   readonly #maxAhead: number;
+  /** What every zero band reads as. */
+  #zeros: Uint8Array | undefined;
 
   constructor(session: SessionDirectory, options: SessionImageOptions = {}) {
     const { bandBytes } = session.context;
@@ -132,16 +134,19 @@ export class SessionImage {
 
   #recycle(bytes: Uint8Array | undefined): void {
     // A reader that awaits `bytes` copies in the same turn that it gets them, so one turn later nobody looks at it.
-    if (bytes !== undefined && this.#spare.length < this.#maxAhead) setImmediate(() => this.#spare.push(bytes));
+    if (bytes !== undefined && bytes !== this.#zeros && this.#spare.length < this.#maxAhead) setImmediate(() => this.#spare.push(bytes));
   }
 
   async #decode(bandIndex: number): Promise<Uint8Array | undefined> {
     try {
       const band = await this.session.readBandEntry(bandIndex);
       const { bandBytes } = this.session.context;
+      if (band === undefined) {
+        this.#zeros ??= new Uint8Array(bandBytes);
+        return this.#zeros;
+      }
       const out = this.#spare.pop() ?? new Uint8Array(new SharedArrayBuffer(bandBytes));
-      if (band === undefined) out.fill(0);
-      else await this.#pool?.run('decodeBand', { keys: this.#keys, file: this.#bandPath(bandIndex), band, out });
+      await this.#pool?.run('decodeBand', { keys: this.#keys, file: this.#bandPath(bandIndex), band, out });
       return out;
     } catch {
       return undefined; // read() then goes chunk by chunk and reports exactly what is damaged

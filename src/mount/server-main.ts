@@ -31,6 +31,7 @@ function takeDown(mount: ServedMount): void {
 
 process.once('message', (message: ServeMessage) => {
   serve(message).catch((error: unknown) => {
+    log(messageOf(error));
     const known = error instanceof TimebandError ? error : new TimebandError(messageOf(error), { code: 'MOUNT_FAILED', cause: error });
     answer({ error: toWireError(known) });
   });
