@@ -1,13 +1,13 @@
 /** Random access to the chunks of band files, with a bounded number of them held open. */
-import { constants } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { nodePrimitives } from '../crypto/node-primitives.ts';
 import { createZstdCodec } from '../crypto/zstd.ts';
-import { errnoOf, ioError, TimebandError, withPath } from '../errors.ts';
+import { ioError, withPath } from '../errors.ts';
 import { type BandContext, type BandHeader, bandHeaderBytes, openBandHeader, openChunk } from '../format/band-file.ts';
 import { CHUNK_BYTES } from '../format/geometry.ts';
 import type { StoredBand } from '../format/index-page.ts';
 import { readFully } from './files.ts';
+import { openBandFile } from './open-band-file.ts';
 import type { VolumeContext } from './session-directory.ts';
 
 const MAX_OPEN_FILES = 24;
@@ -27,17 +27,8 @@ class OpenBand {
   }
 
   static async open(context: BandContext, file: string, band: StoredBand): Promise<OpenBand> {
-    let handle: FileHandle;
+    const handle = await openBandFile(file, band);
     try {
-      handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-    } catch (error) {
-      if (errnoOf(error) === 'ENOENT')
-        throw new TimebandError(`${file}: the band file is missing`, { code: 'BAND_MISSING', cause: error, path: file });
-      throw ioError(error, 'open the band file', file);
-    }
-    try {
-      const { size } = await handle.stat();
-      if (size !== band.fileBytes) throw new TimebandError(`${size} bytes long, ${band.fileBytes} expected`, { code: 'BAND_CORRUPT' });
       const start = new Uint8Array(bandHeaderBytes(context.bandBytes));
       await readFully(handle, start, 0, file);
       return new OpenBand(file, openBandHeader(context, start, band), handle);

@@ -1,10 +1,9 @@
 /** The pool of worker threads, one a core, each with two bands under way: one being read while one is computed on. */
 import { availableParallelism } from 'node:os';
 import { Piscina } from 'piscina';
-import { TimebandError } from '../errors.ts';
 import type { VolumeKeys } from '../format/keys.ts';
 import type { CipherName } from '../format/primitives.ts';
-import type { BandKeyMaterial, BandTasks, WireResult } from './tasks.ts';
+import { type BandKeyMaterial, type BandTasks, fromWireError, type WireResult } from './tasks.ts';
 
 const TASKS_PER_WORKER = 2;
 
@@ -28,10 +27,7 @@ export class BandPool {
   async run<Name extends keyof BandTasks>(name: Name, task: BandTasks[Name]['task']): Promise<BandTasks[Name]['result']> {
     const answer: WireResult<BandTasks[Name]['result']> = await this.#piscina.run(task, { name });
     if ('value' in answer) return answer.value;
-    throw new TimebandError(
-      answer.error.message,
-      answer.error.path === undefined ? { code: answer.error.code } : { code: answer.error.code, path: answer.error.path },
-    );
+    throw fromWireError(answer.error);
   }
 
   /** Stops the threads. Wait for the tasks first. */

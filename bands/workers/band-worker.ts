@@ -5,7 +5,7 @@ import { open } from 'node:fs/promises';
 import { crc32 } from 'node:zlib';
 import { nodePrimitives } from '../crypto/node-primitives.ts';
 import { createZstdCodec } from '../crypto/zstd.ts';
-import { errnoOf, ioError, TimebandError, withPath } from '../errors.ts';
+import { ioError, TimebandError, withPath } from '../errors.ts';
 import {
   type BandContext,
   type BandScratch,
@@ -19,7 +19,8 @@ import {
 import { equalBytes } from '../format/bytes.ts';
 import { CHUNK_BYTES } from '../format/geometry.ts';
 import type { StoredBand } from '../format/index-page.ts';
-import { FILE_MODE } from '../store/files.ts';
+import { FILE_MODE, readFully } from '../store/files.ts';
+import { openBandFile } from '../store/open-band-file.ts';
 import { BufferPool, isZero, nonZeroRuns } from './buffers.ts';
 import type {
   BandFileTask,
@@ -145,32 +146,13 @@ export function storeBand(task: StoreBandTask): Promise<WireResult<StoreBandResu
 async function withBandFile<T>(file: string, band: StoredBand, use: (bytes: Uint8Array) => T): Promise<T> {
   return await buffers.use(band.fileBytes, async (bytes) => {
     try {
-      await using handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-      const { size } = await handle.stat();
-      if (size !== band.fileBytes)
-        throw new TimebandError(`${file}: ${size} bytes long, ${band.fileBytes} expected`, { code: 'BAND_CORRUPT', path: file });
-      for (let done = 0; done < size; ) {
-        const { bytesRead } = await handle.read(bytes, done, size - done, done);
-        if (bytesRead === 0) throw new TimebandError(`${file}: became shorter while it was read`, { code: 'BAND_CORRUPT', path: file });
-        done += bytesRead;
-      }
+      await using handle = await openBandFile(file, band);
+      await readFully(handle, bytes, 0, file);
     } catch (error) {
-      throw bandFileError(error, file);
+      throw ioError(error, 'read the band file', file);
     }
-    return use(bytes.subarray(0, band.fileBytes));
+    return use(bytes);
   });
-}
-
-function bandFileError(error: unknown, file: string): unknown {
-  const errno = errnoOf(error);
-  if (errno === 'ENOENT') return new TimebandError(`${file}: the band file is missing`, { code: 'BAND_MISSING', cause: error, path: file });
-  if (errno === 'ELOOP')
-    return new TimebandError(`${file}: the band file is a symbolic link; a repository holds none`, {
-      code: 'BAND_CORRUPT',
-      cause: error,
-      path: file,
-    });
-  return ioError(error, 'read the band file', file);
 }
 
 /** Opens a band file's bytes: authentic, and of the sealing that the index names, or an error. */

@@ -2,7 +2,7 @@
  * What the main thread asks of a worker. Tasks carry descriptors, paths and a few numbers; band data never crosses
  * between threads: workers read and write files themselves, or decode into shared memory.
  */
-import type { ErrorCode, TimebandError } from '../errors.ts';
+import { type ErrorCode, TimebandError } from '../errors.ts';
 import type { StoredBand } from '../format/index-page.ts';
 import type { CipherName } from '../format/primitives.ts';
 
@@ -97,4 +97,8 @@ export type WireResult<T> = { readonly value: T } | { readonly error: WireError 
 
 export function toWireError(error: TimebandError): WireError {
   return { message: error.message, code: error.code, path: error.path };
+}
+
+export function fromWireError({ message, code, path }: WireError): TimebandError {
+  return new TimebandError(message, path === undefined ? { code } : { code, path });
 }

@@ -4,6 +4,7 @@ import { open, readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { TimebandError } from '../../bands/errors.ts';
 import { FILE_MODE } from '../../bands/store/files.ts';
+import { fromWireError } from '../../bands/workers/tasks.ts';
 import type { ProcessIdentity } from '../host.ts';
 import type { ServeAnswer, ServeMessage } from './messages.ts';
 
@@ -28,11 +29,7 @@ export async function startServer(message: ServeMessage, logFile: string): Promi
   });
   child.unref();
   if (answer === undefined) throw await diedError(logFile);
-  if ('error' in answer)
-    throw new TimebandError(
-      answer.error.message,
-      answer.error.path === undefined ? { code: answer.error.code } : { code: answer.error.code, path: answer.error.path },
-    );
+  if ('error' in answer) throw fromWireError(answer.error);
   return answer;
 }
 
