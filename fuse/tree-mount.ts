@@ -12,6 +12,8 @@ import { TreeDriver } from './tree-driver.ts';
 /** More than ten requests at once make libfuse start threads that fuse-native never frees. */
 const MAX_REQUESTS = 8;
 const READ_AHEAD_KB = 512;
+/** libfuse cuts its options at 1023 bytes without a word. */
+const MAX_LABEL_LENGTH = 400;
 const POLL_MS = 200;
 const RELEASE_POLL_MS = 20;
 
@@ -85,7 +87,7 @@ function createFuse(mountPoint: string, driver: TreeDriver, options: { readonly 
   const extra = `ro,max_background=${MAX_REQUESTS},congestion_threshold=${MAX_REQUESTS}`;
   const fuse = new Fuse(mountPoint, driver.operations(), {
     timeout: false, // a late answer would go into a buffer that is gone
-    fsname: options.label.replaceAll(/[^\w./:@ -]/g, '_'), // a comma would be read as another option
+    fsname: options.label.replaceAll(/[^\w./:@ -]/g, '_').slice(0, MAX_LABEL_LENGTH), // a comma would be read as another option
     subtype: 'timeband',
     kernelCache: true,
     allowOther: options.allowOther,

@@ -92,6 +92,7 @@ export class Repository {
       made.push(layout.readme);
       await writeNewFile(layout.readme, utf8(REPOSITORY_README));
       await replaceFile(layout.config, bytes); // the last file makes it a repository
+      await syncDirectory(path.dirname(layout.root));
       return config;
     } catch (error) {
       for (const one of made) await rm(one, { recursive: true, force: true });

@@ -151,6 +151,9 @@ async function runSync(repository: Repository, job: Job): Promise<SyncResult> {
     if (isCreated) await commit(repository, job, { ...plan, incoming, pages, finishedMs: (job.environment.nowMs ?? Date.now)() });
     else await rememberUnchanged(job, plan);
     return describe(job, plan, { pages, isCreated, durationMs: Math.round(performance.now() - startedAt) });
+  } catch (error) {
+    // Ctrl-C reaches child processes, too: what fails because of it is not worth telling.
+    throw job.options.signal?.aborted === true ? interrupted() : error;
   } finally {
     await incoming?.discard(); // after a commit there is nothing at that path
   }
