@@ -1,0 +1,88 @@
+/** A source that changes its size at a known moment of a sync: after the first band was read. */
+import { readdirSync, truncateSync } from 'node:fs';
+import test from 'ava';
+import { BandPool } from '../../bands/workers/band-pool.ts';
+import type { SyncOptions } from '../../src/sync/sync.ts';
+import { fill } from '../support/bytes.ts';
+import { BAND_256K, codeOf, type Lab, lab } from '../support/library.ts';
+import { writeParts } from '../support/parts.ts';
+import { incomingFiles } from '../support/processes.ts';
+
+const pool: BandPool = new BandPool();
+test.after.always(() => pool.close());
+
+const BANDS = 40;
+
+function makeImage(at: Lab, label: string): string {
+  const image = at.at('disk.img');
+  const noise = fill(label, BAND_256K + BANDS);
+  writeParts(
+    image,
+    (BANDS + 8) * BAND_256K,
+    Array.from({ length: BANDS }, (_, i) => ({ at: i * BAND_256K, bytes: noise.subarray(i, i + BAND_256K) })),
+  );
+  return image;
+}
+
+/** Runs `change` once, when the first progress is reported. */
+function once(change: () => void): Pick<SyncOptions, 'onProgress'> {
+  let isDone = false;
+  return {
+    onProgress() {
+      if (!isDone) change();
+      isDone = true;
+    },
+  };
+}
+
+for (const { title, sizeBytes } of [
+  { title: 'cut to a few bands', sizeBytes: 2 * BAND_256K },
+  { title: 'cut within a band', sizeBytes: 30 * BAND_256K + 512 },
+  { title: 'cut to nothing', sizeBytes: 0 },
+  { title: 'shortened by a hole at its end', sizeBytes: (BANDS + 2) * BAND_256K },
+  { title: 'grown', sizeBytes: 100 * BAND_256K },
+  { title: 'grown by a byte', sizeBytes: (BANDS + 8) * BAND_256K + 1 },
+]) {
+  test.serial(`a source that is ${title} while it is read is SOURCE_CHANGED, and no session is made of it`, async (t) => {
+    const at = await lab(t, pool);
+    const image = makeImage(at, 'first');
+    const change = once(() => truncateSync(image, sizeBytes));
+    t.is(await codeOf(() => at.sync('first time', image, change)), 'SOURCE_CHANGED');
+    t.deepEqual(readdirSync(`${at.repo}/volumes`), [], 'a first sync leaves no volume');
+
+    makeImage(at, 'first');
+    await at.sync('disk', image);
+    makeImage(at, 'second');
+    t.is(
+      await codeOf(() =>
+        at.sync(
+          'disk',
+          image,
+          once(() => truncateSync(image, sizeBytes)),
+        ),
+      ),
+      'SOURCE_CHANGED',
+    );
+    t.deepEqual(incomingFiles(at.repo), []);
+    t.is((await (await at.repository.volume('disk')).sessionIds()).length, 1);
+  });
+}
+
+test.serial('a sync that is aborted at any progress makes no session and leaves nothing', async (t) => {
+  const at = await lab(t, pool);
+  const image = makeImage(at, 'first');
+  await at.sync('disk', image);
+  makeImage(at, 'second');
+  for (const stopAt of [1, 2, 5, 20, 40]) {
+    const abort = new AbortController();
+    let seen = 0;
+    const onProgress = (): void => {
+      seen++;
+      if (seen === stopAt) abort.abort();
+    };
+    t.is(await codeOf(() => at.sync('disk', image, { signal: abort.signal, onProgress })), 'INTERRUPTED', `at progress ${stopAt}`);
+    t.deepEqual(incomingFiles(at.repo), []);
+    t.deepEqual(readdirSync(`${at.repo}/locks`), []);
+  }
+  t.is((await at.sync('disk', image)).status, 'created');
+});
