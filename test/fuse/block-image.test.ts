@@ -26,6 +26,18 @@ function partitioned(file: string, script: string, sizeBytes = 16 * MIB): void {
   sh('sh', '-c', `sfdisk --quiet '${file}' < '${file}.sfdisk'`);
 }
 
+/** FAT12 as mkfs.fat makes it, whose first sector ends like a partition table. */
+function fatImage(): Uint8Array {
+  const bytes = Buffer.alloc(MIB);
+  bytes.set([0xeb, 0x3c, 0x90]);
+  bytes.write('mkfs.fat', 3);
+  bytes.set([0, 2, 4, 1, 0, 2, 0, 2, 0, 8, 0xf8, 2, 0], 11); // 512-byte sectors, 4 a cluster, 2 FATs, 2048 sectors
+  bytes[38] = 0x29;
+  bytes.write('NO NAME    FAT12   ', 43);
+  bytes.set([0x55, 0xaa], 510);
+  return bytes;
+}
+
 /** A loop device that goes with the test. */
 async function attached(t: ExecutionContext, ...args: Parameters<typeof attachLoop>): Promise<string> {
   const loop = await attachLoop(...args);
@@ -74,7 +86,9 @@ test('an image without a partition table has none: empty, noise, a bare file sys
   writeFileSync(space.at('zeros'), new Uint8Array(MIB));
   writeFileSync(space.at('noise'), fill('noise', MIB));
   makeImage(space.at('ext4'), 4 * MIB);
-  for (const name of ['zeros', 'noise', 'ext4']) t.deepEqual(await readPartitions(space.at(name)), [], name);
+  writeFileSync(space.at('fat'), fatImage());
+  t.is(sh('blkid', '--probe', '--output', 'value', '--match-tag', 'TYPE', space.at('fat')).trim(), 'vfat');
+  for (const name of ['zeros', 'noise', 'ext4', 'fat']) t.deepEqual(await readPartitions(space.at(name)), [], name);
 });
 
 test('an image that is not there is an error, not one without partitions', async (t) => {
