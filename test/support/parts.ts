@@ -55,8 +55,8 @@ export function firstWrongByte(actual: string, expected: string, zeros: readonly
       const { size } = fstatSync(fdB);
       const [bufferA, bufferB] = [new Uint8Array(STEP_BYTES), new Uint8Array(STEP_BYTES)];
       for (let at = 0; at < size; at += STEP_BYTES) {
-        const a = readAt(fdA, at, bufferA);
         const plain = readAt(fdB, at, bufferB);
+        const a = readAt(fdA, at, bufferA.subarray(0, plain.length));
         const b = zeros.some(({ offset, length }) => offset < at + STEP_BYTES && offset + length > at) ? withZeros(plain, at, zeros) : plain;
         if (Buffer.compare(a, b) !== 0) return at + b.findIndex((byte, i) => byte !== a[i]);
       }
