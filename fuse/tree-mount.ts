@@ -65,7 +65,12 @@ export class TreeMount {
   }
 
   #isMounted(): boolean {
-    return mountsAt(this.mountPoint).some((entry) => entry.id === this.#entry.id);
+    try {
+      return mountsAt(this.mountPoint).some((entry) => entry.id === this.#entry.id);
+    } catch (error) {
+      if (errnoOf(error) === 'EMFILE' || errnoOf(error) === 'ENFILE') return true; // no descriptor free to look with: busy serving
+      throw error;
+    }
   }
 
   /** The process is not told when somebody else unmounts, so the mount table is looked at. */
