@@ -1,0 +1,142 @@
+/** `close` and `open` after something was killed or taken down by hand in between. */
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import test, { type ExecutionContext } from 'ava';
+import { BandPool } from '../../../bands/workers/band-pool.ts';
+import { attachLoop, detachLoop, loopBackingFile } from '../../../fuse/block-image.ts';
+import { currentProcess } from '../../../src/host.ts';
+import { MountRegistry } from '../../../src/mount/registry.ts';
+import type { Lab } from '../../support/library.ts';
+import { sh } from '../../support/workspace.ts';
+import {
+  errnoFrom,
+  kill,
+  loopsUnder,
+  MAIN,
+  mountLab,
+  mountsUnder,
+  mountTest,
+  mountTestFailing,
+  nothingLeft,
+  processesOf,
+  runUnder,
+  serverOf,
+  until,
+} from './mount-support.ts';
+import { ext4Scene, filesDiffer } from './open-support.ts';
+
+const pool: BandPool = new BandPool(2);
+test.after.always(() => pool.close());
+
+interface Opened extends Lab {
+  readonly dir: string;
+}
+
+async function openedScene(t: ExecutionContext): Promise<Opened> {
+  const scene = await ext4Scene(t, pool, ['files']);
+  const dir = scene.folder('mnt');
+  await scene.ok('open', 'v', dir);
+  return { ...scene, dir };
+}
+
+/** Kills the server and waits until it is gone. */
+async function killServer(scene: Lab): Promise<void> {
+  kill(serverOf(scene), 'SIGKILL');
+  await until('it is gone', () => processesOf(scene).length === 0);
+}
+
+/** Opens, compares the files and closes; nothing is left. */
+async function opensAgain(t: ExecutionContext, scene: Opened): Promise<void> {
+  await scene.ok('open', 'v', scene.dir);
+  t.is(filesDiffer(scene, scene.dir, 'files'), '');
+  await scene.ok('close', scene.dir);
+  await nothingLeft(t, scene);
+}
+
+mountTest('kill -9 of the process under an opened session: close takes down what is left, and open works again', async (t) => {
+  const scene = await openedScene(t);
+  await killServer(scene);
+  t.not(
+    errnoFrom(() => readFileSync(`${scene.dir}/deep/er/large`)),
+    undefined,
+    'nothing can be read any more',
+  );
+  await scene.ok('close', scene.dir);
+  await nothingLeft(t, scene);
+  await opensAgain(t, scene);
+});
+
+mountTest('kill -9 under an opened session: open at the same folder is refused until it is closed', async (t) => {
+  const scene = await openedScene(t);
+  await killServer(scene);
+  t.is((await scene.json('open', 'v', scene.dir)).error.code, 'MOUNT_BUSY');
+  await scene.ok('close', scene.dir);
+  await opensAgain(t, scene);
+});
+
+mountTest('SIGTERM to the process under an opened session is refused while the loop device reads from it', async (t) => {
+  const scene = await openedScene(t);
+  kill(serverOf(scene), 'SIGTERM');
+  const log = (): string =>
+    readdirSync(scene.at('state', 'mounts'))
+      .filter((name) => name.endsWith('.log'))
+      .map((name) => readFileSync(scene.at('state', 'mounts', name), 'utf8'))
+      .join('');
+  await until('the log tells of it', () => log().includes('still mounted'));
+  t.is(filesDiffer(scene, scene.dir, 'files'), '');
+  await scene.ok('close', scene.dir);
+  await nothingLeft(t, scene);
+});
+
+mountTest('an opened session whose folder was unmounted by hand closes all the same', async (t) => {
+  const scene = await openedScene(t);
+  sh('umount', scene.dir);
+  await scene.ok('close', scene.dir);
+  await nothingLeft(t, scene);
+});
+
+mountTest('an opened session whose folder was unmounted by hand can be opened there again at once', async (t) => {
+  const scene = await openedScene(t);
+  sh('umount', scene.dir);
+  await opensAgain(t, scene);
+});
+
+mountTest('an opened session that was taken down by hand step by step leaves nothing that hinders the next', async (t) => {
+  const scene = await openedScene(t);
+  const [loop = ''] = loopsUnder(scene.root);
+  sh('umount', scene.dir);
+  sh('losetup', '--detach', loop);
+  await until('the loop device is free', () => loopsUnder(scene.root).length === 0);
+  const [fusePoint = ''] = mountsUnder(scene.root);
+  await until('the mount is free', () => errnoFrom(() => sh('umount', fusePoint)) === undefined);
+  await opensAgain(t, scene);
+});
+
+mountTest('what close remembers from before a restart of the machine never detaches a device that serves another file by now', async (t) => {
+  const scene = await mountLab(t, pool);
+  writeFileSync(scene.at('other'), new Uint8Array(1_048_576));
+  const loop = await attachLoop(scene.at('other'));
+  t.teardown(() => detachLoop(loop));
+  const directory = scene.folder('mnt');
+  const registry = new MountRegistry(scene.at('state'));
+  const fusePoint = await registry.makeFusePoint(directory);
+  const server = { ...currentProcess(), bootId: 'an earlier one' };
+  await registry.put(directory, { server, repository: scene.repo, fusePoint, opened: { loop, directory } });
+  await scene.ok('close', directory);
+  t.is(await loopBackingFile(loop), scene.at('other'));
+  t.deepEqual(readdirSync(scene.at('state', 'mounts')), []);
+});
+
+for (const [tool, when] of [
+  ['partx', 'after the FUSE mount'],
+  ['blkid', 'after the loop device'],
+] as const) {
+  mountTestFailing(`kill -9 of the command itself ${when}: open works again, and close then leaves nothing`, async (t) => {
+    const scene = await ext4Scene(t, pool, ['files']);
+    const dir = scene.folder('mnt');
+    writeFileSync(`${scene.folder('bin')}/${tool}`, '#!/bin/sh\nkill -9 "$PPID"\n', { mode: 0o755 });
+    const env = { ...scene.env, PATH: `${scene.at('bin')}:${process.env['PATH']}` };
+    await runUnder(scene, [process.execPath, MAIN, 'open', 'v', dir], env);
+    t.is(mountsUnder(scene.root).length, 1, 'it was killed in the middle');
+    await opensAgain(t, { ...scene, dir });
+  });
+}
