@@ -17,6 +17,7 @@ const TOOL = 'raw';
 export async function rawLimits(context: BenchContext): Promise<void> {
   const parts: readonly (readonly [step: string, run: (context: BenchContext) => Promise<void>])[] = [
     ['cold read (dd)', readCold],
+    ['cold read, O_DIRECT (dd)', readDirect],
     ['copy (cp) + sync', copy],
     ['zstd -1 -T1', compress],
     ['AES-256-GCM', seal],
@@ -29,6 +30,13 @@ async function readCold({ runner, report, base }: BenchContext): Promise<void> {
   const load = await runner.makeCold();
   const { usage } = await runner.run({ argv: ['dd', `if=${base.file}`, 'of=/dev/null', 'bs=1M', 'status=none'] });
   report.add({ step: 'cold read (dd)', tool: TOOL, usage, load, note: `${formatRate(base.allocatedBytes, usage)} of data` });
+}
+
+/** Past the page cache: what the disk gives, without what the kernel takes for keeping it. Not every file system can. */
+async function readDirect({ runner, report, base }: BenchContext): Promise<void> {
+  const load = await runner.makeCold();
+  const { usage } = await runner.run({ argv: ['dd', `if=${base.file}`, 'of=/dev/null', 'bs=2M', 'iflag=direct', 'status=none'] });
+  report.add({ step: 'cold read, O_DIRECT (dd)', tool: TOOL, usage, load, note: `${formatRate(base.allocatedBytes, usage)} of data` });
 }
 
 async function copy({ runner, report, base, workspace }: BenchContext): Promise<void> {
