@@ -9,6 +9,8 @@ import type { ExecutionContext } from 'ava';
 const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 export const PASSPHRASE = 'correct horse battery staple';
 const MAX_OUTPUT_BYTES = 268_435_456;
+/** A command that takes longer hangs: it is killed, and its status is null. */
+const HANGS_AFTER_MS = 90_000;
 
 export interface CliResult {
   readonly status: number | null;
@@ -53,7 +55,7 @@ export function workspace(t: ExecutionContext): Workspace {
   });
   const run = (program: string, args: readonly string[], change: NodeJS.ProcessEnv = {}): Promise<CliResult> =>
     new Promise((resolve) => {
-      const options = { env: { ...env, ...change }, cwd: root, maxBuffer: MAX_OUTPUT_BYTES };
+      const options = { env: { ...env, ...change }, cwd: root, maxBuffer: MAX_OUTPUT_BYTES, timeout: HANGS_AFTER_MS, killSignal: 'SIGKILL' } as const;
       const child = execFile(program, args, options, (_error, stdout, stderr) => resolve({ status: child.exitCode, stdout, stderr }));
     });
   const cli = (...args: string[]): Promise<CliResult> => run(process.execPath, [MAIN, ...args]);
