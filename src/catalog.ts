@@ -5,14 +5,14 @@
  * LevelDB lets one process in at a time, so the database is open only while something is asked of it: two syncs and a
  * mount take turns within milliseconds. A catalog that cannot be had is done without, never waited for long.
  */
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Level } from 'level';
 import { messageOf } from '../bands/errors.ts';
 import { concat, equalBytes, toHex, utf8 } from '../bands/format/bytes.ts';
 import { DIGEST_BYTES } from '../bands/format/manifest.ts';
-import { DIRECTORY_MODE } from '../bands/store/files.ts';
+import { createDirectories } from '../bands/store/files.ts';
 import type { PageCache } from '../bands/store/session-directory.ts';
 
 type Database = Level<string, Uint8Array>;
@@ -65,7 +65,7 @@ export class Catalog {
   }
 
   async #open(): Promise<Database | undefined> {
-    await mkdir(this.#directory, { recursive: true, mode: DIRECTORY_MODE });
+    await createDirectories(this.#directory);
     for (let attempt = 1; ; attempt++) {
       const database: Database = new Level(this.#directory, { keyEncoding: 'utf8', valueEncoding: 'view' });
       try {
@@ -88,7 +88,7 @@ export class Catalog {
     this.#warn(
       `the catalog was damaged; it was put aside as ${aside} and is built anew. Whether sessions were rolled back meanwhile cannot be told this once.`,
     );
-    await mkdir(this.#directory, { recursive: true, mode: DIRECTORY_MODE });
+    await createDirectories(this.#directory);
   }
 
   /** Closes the database now; the next request opens it again. */

@@ -24,6 +24,18 @@ export async function createDirectory(directory: string, options: { readonly all
   }
 }
 
+/** Makes a directory and those above it. (Node's own recursive mkdir never returns below /proc.) */
+export async function createDirectories(directory: string): Promise<void> {
+  try {
+    await createDirectory(directory, { allowExisting: true });
+  } catch (error) {
+    const parent = path.dirname(directory);
+    if (!(error instanceof TimebandError) || errnoOf(error.cause) !== 'ENOENT' || parent === directory) throw error;
+    await createDirectories(parent);
+    await createDirectory(directory, { allowExisting: true });
+  }
+}
+
 /** Makes a directory's entries durable. */
 export async function syncDirectory(directory: string): Promise<void> {
   try {

@@ -1,10 +1,10 @@
 /** Which mounts this user has up: one small file each under the state folder, so that `unmount` and `close` find what to take down. */
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, rm } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { errnoOf, ioError } from '../../bands/errors.ts';
 import { utf8 } from '../../bands/format/bytes.ts';
-import { DIRECTORY_MODE, replaceFile } from '../../bands/store/files.ts';
+import { createDirectories, replaceFile } from '../../bands/store/files.ts';
 import type { ProcessIdentity } from '../host.ts';
 
 export interface MountRecord {
@@ -30,16 +30,14 @@ export class MountRegistry {
 
   /** Where the server of that mount writes what went wrong. Makes the folder. */
   async logFile(directory: string): Promise<string> {
-    await mkdir(this.#directory, { recursive: true, mode: DIRECTORY_MODE });
+    await createDirectories(this.#directory);
     return `${this.#base(directory)}.log`;
   }
 
   /** A private folder for the FUSE mount under an `open`. */
   async makeFusePoint(directory: string): Promise<string> {
     const point = `${this.#base(directory)}.fuse`;
-    await mkdir(point, { recursive: true, mode: DIRECTORY_MODE }).catch((error: unknown) => {
-      if (errnoOf(error) !== 'EEXIST' && errnoOf(error) !== 'ENOTCONN') throw ioError(error, 'make the folder', point);
-    });
+    await createDirectories(point);
     return point;
   }
 
@@ -54,7 +52,7 @@ export class MountRegistry {
   }
 
   async put(directory: string, record: MountRecord): Promise<void> {
-    await mkdir(this.#directory, { recursive: true, mode: DIRECTORY_MODE });
+    await createDirectories(this.#directory);
     await replaceFile(`${this.#base(directory)}.json`, utf8(JSON.stringify(record)));
   }
 
