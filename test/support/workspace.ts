@@ -21,6 +21,8 @@ export interface CliResult {
 export interface Workspace {
   readonly root: string;
   readonly repo: string;
+  /** The file that node runs as `timeband`. */
+  readonly program: string;
   /** Environment of the commands: repository, passphrase and a state folder of the test's own. */
   readonly env: NodeJS.ProcessEnv;
   /** A path in the folder. */
@@ -67,6 +69,7 @@ export function workspace(t: ExecutionContext): Workspace {
   return {
     root,
     repo,
+    program: MAIN,
     env,
     at: (...names) => path.join(root, ...names),
     folder(...names) {
