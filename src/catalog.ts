@@ -36,10 +36,13 @@ export interface RememberedSource {
 export class Catalog {
   readonly #directory: string;
   readonly #warn: (message: string) => void;
-  #database: Promise<Database | undefined> | undefined;
+  #database: Promise<Database> | undefined;
   #users = 0;
   #idle: NodeJS.Timeout | undefined;
   #closing: Promise<void> = Promise.resolve();
+  #hasWarned = false;
+  /** Another process has it now and then; any other failure is for good. */
+  #isUnusable = false;
 
   /** @param warn told once of each problem; a catalog never makes a command fail */
   constructor(stateDirectory: string, repositoryId: string, warn: (message: string) => void) {
@@ -48,15 +51,18 @@ export class Catalog {
   }
 
   async #use<T>(run: (database: Database) => Promise<T>): Promise<T | undefined> {
+    if (this.#isUnusable) return undefined;
     this.#users++;
     clearTimeout(this.#idle);
     try {
-      await this.#closing;
-      this.#database ??= this.#open();
-      const database = await this.#database;
-      return database === undefined ? undefined : await run(database);
+      return await run(await this.#opened());
     } catch (error) {
-      this.#warn(`the catalog in ${this.#directory} could not be used: ${messageOf(error)}. It is a cache; going on without it.`);
+      this.#isUnusable = causeCode(error) !== 'LEVEL_LOCKED';
+      if (!this.#hasWarned)
+        this.#warn(
+          `the catalog in ${this.#directory} could not be used: ${messageOf(error)}. It is a cache; going on without it. Delete that folder if this happens again.`,
+        );
+      this.#hasWarned = true;
       return undefined;
     } finally {
       this.#users--;
@@ -64,7 +70,19 @@ export class Catalog {
     }
   }
 
-  async #open(): Promise<Database | undefined> {
+  async #opened(): Promise<Database> {
+    await this.#closing;
+    this.#database ??= this.#open();
+    const opening = this.#database;
+    try {
+      return await opening;
+    } catch (error) {
+      if (this.#database === opening) this.#database = undefined; // a failed attempt is not kept
+      throw error;
+    }
+  }
+
+  async #open(): Promise<Database> {
     await createDirectories(this.#directory);
     for (let attempt = 1; ; attempt++) {
       const database: Database = new Level(this.#directory, { keyEncoding: 'utf8', valueEncoding: 'view' });
@@ -97,7 +115,7 @@ export class Catalog {
     const database = this.#database;
     this.#database = undefined;
     if (database === undefined) return await this.#closing;
-    this.#closing = database.then((opened) => opened?.close()).catch(() => undefined); // one that never opened has been reported
+    this.#closing = database.then((opened) => opened.close()).catch(() => undefined); // one that never opened has been reported
     await this.#closing;
   }
 
