@@ -6,11 +6,13 @@ import { Level } from 'level';
 import { BandPool } from '../../bands/workers/band-pool.ts';
 import { Catalog } from '../../src/catalog.ts';
 import { checkRepository } from '../../src/check/check.ts';
+import { Repository } from '../../src/repository.ts';
 import { restoreSession } from '../../src/restore.ts';
+import { syncVolume } from '../../src/sync/sync.ts';
 import { fill, sameBytes } from '../support/bytes.ts';
 import { BAND_256K, type Lab, lab } from '../support/library.ts';
 import { firstWrongByte, writeParts } from '../support/parts.ts';
-import { type Workspace, workspace } from '../support/workspace.ts';
+import { PASSPHRASE, type Workspace, workspace } from '../support/workspace.ts';
 
 const pool: BandPool = new BandPool();
 test.after.always(() => pool.close());
@@ -143,6 +145,18 @@ test.serial('pages that the catalog brings are used under their digest only: a p
   await catalog.rememberPages(id, new Map([[0, { digest: fill('wrong', 32), entries: new Uint8Array(640) }]]));
   writeParts(at.at('disk.img'), 10 * BAND_256K, [{ at: 0, bytes: fill('two', 512) }]);
   t.like(await at.sync('disk', undefined, {}, { catalog }), { changedBands: 1, linkedBands: 2 });
+  await restoreSession({ session: await at.session('disk'), target: at.at('restored.img'), pool });
+  t.is(firstWrongByte(at.at('restored.img'), at.at('disk.img')), undefined);
+});
+
+test.serial('a damaged index page that the catalog still has is written anew, not linked into the next session', async (t) => {
+  const at = await lab(t, pool);
+  writeParts(at.at('disk.img'), 10 * BAND_256K, [{ at: 0, bytes: fill('one', 3 * BAND_256K) }]);
+  await using catalog = new Catalog(at.at('state'), at.repository.id, t.fail);
+  await at.sync('disk', at.at('disk.img'), {}, { catalog });
+  using cached = await Repository.open(at.repo, { passphrase: PASSPHRASE }, { pageCacheFor: (id) => catalog.pageCache(id) });
+  writeFileSync((await at.session('disk')).pagePath(0), 'damaged');
+  t.is((await syncVolume(cached, { name: 'disk', isForced: true }, { catalog, pool })).status, 'created');
   await restoreSession({ session: await at.session('disk'), target: at.at('restored.img'), pool });
   t.is(firstWrongByte(at.at('restored.img'), at.at('disk.img')), undefined);
 });

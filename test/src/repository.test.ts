@@ -112,6 +112,15 @@ test('of two that make a volume of one name at once, one makes it', async (t) =>
   t.is((await repository.listVolumes()).volumes.length, 1);
 });
 
+test('volumes of several names can be made at the same time', async (t) => {
+  const ws = workspace(t);
+  await makeFastRepository(ws.repo);
+  using repository = await Repository.open(ws.repo, { passphrase: PASSPHRASE });
+  const names = Array.from({ length: 8 }, (_, i) => `v${i}`);
+  t.deepEqual(await Promise.all(names.map((name) => codeOf(() => repository.createVolume(name)))), Array(8).fill(undefined));
+  t.is((await repository.listVolumes()).volumes.length, 8);
+});
+
 test('no name of a volume, and no key, stands in the repository in the clear', async (t) => {
   const ws = workspace(t);
   await makeFastRepository(ws.repo);
