@@ -83,7 +83,7 @@ export async function unmountPath(mountPoint: string, options: { readonly isLazy
 }
 
 function unmountError(mountPoint: string, text: string): TimebandError {
-  if (/busy/i.test(text))
+  if (/target is busy|device or resource busy/i.test(text))
     return new TimebandError(`${mountPoint} is busy: ${text}. Close what uses it (see "fuser -vm ${mountPoint}") and try again.`, {
       code: 'MOUNT_BUSY',
       path: mountPoint,

@@ -107,7 +107,7 @@ function createFuse(mountPoint: string, driver: TreeDriver, options: { readonly 
 
 async function prepareMountPoint(mountPoint: string): Promise<string> {
   const absolute = path.resolve(mountPoint);
-  if (await isDeadMount(absolute)) await unmountPath(absolute, { isLazy: true });
+  if ((await isDeadMount(absolute)) && mountsAt(absolute).at(-1)?.type === 'fuse.timeband') await unmountPath(absolute, { isLazy: true });
   try {
     if (!(await stat(absolute)).isDirectory())
       throw new TimebandError(`${absolute} is not a folder; name an empty one to mount at.`, { code: 'MOUNT_FAILED', path: absolute });

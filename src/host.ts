@@ -2,6 +2,10 @@
 import { readFileSync, readlinkSync } from 'node:fs';
 import { homedir, hostname } from 'node:os';
 import path from 'node:path';
+import { errnoOf } from '../bands/errors.ts';
+
+/** Stands for what this machine does not tell. */
+const UNKNOWN = 'unknown';
 
 /** Enough to tell, on the same machine, whether a process still runs. */
 export interface ProcessIdentity {
@@ -22,14 +26,22 @@ function readText(file: string): string | undefined {
   }
 }
 
-/**
- * When a process started: field 22 of /proc/PID/stat, counted from behind the command name, which may hold spaces.
- * Undefined if it is gone, or ended and only not yet reaped by its parent.
- */
-function startTicksOf(pid: number): string | undefined {
+/** Whether a process is there, and when it started: field 22 of /proc/PID/stat, counted from behind the command's name. */
+function lookAtProcess(pid: number): { readonly exists: boolean; readonly startTicks: string | undefined } {
   const stat = readText(`/proc/${pid}/stat`);
-  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ') ?? [];
-  return fields[0] === 'Z' || fields[0] === 'X' ? undefined : fields[19];
+  if (stat === undefined) return { exists: canSignal(pid), startTicks: undefined }; // no /proc, or one that hides others' processes
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const hasEnded = fields[0] === 'Z' || fields[0] === 'X'; // only not yet reaped by its parent
+  return { exists: !hasEnded, startTicks: fields[19] };
+}
+
+function canSignal(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return errnoOf(error) === 'EPERM';
+  }
 }
 
 export function hostName(): string {
@@ -41,27 +53,28 @@ function pidNamespace(): string {
   try {
     return readlinkSync('/proc/self/ns/pid');
   } catch {
-    return 'unknown';
+    return UNKNOWN;
   }
 }
 
 export function currentProcess(): ProcessIdentity {
   return {
     host: hostName(),
-    bootId: readText('/proc/sys/kernel/random/boot_id') ?? 'unknown',
+    bootId: readText('/proc/sys/kernel/random/boot_id') ?? UNKNOWN,
     pidNamespace: pidNamespace(),
     pid: process.pid,
-    startTicks: startTicksOf(process.pid) ?? 'unknown',
+    startTicks: lookAtProcess(process.pid).startTicks ?? UNKNOWN,
   };
 }
 
 /** Whether a process runs: 'unknown' for one on another machine or in another container. */
 export function stateOf(other: ProcessIdentity, self: ProcessIdentity = currentProcess()): 'running' | 'gone' | 'unknown' {
   if (other.host !== self.host) return 'unknown';
-  if (other.bootId !== self.bootId) return 'gone';
+  if (other.bootId !== self.bootId) return other.bootId === UNKNOWN || self.bootId === UNKNOWN ? 'unknown' : 'gone';
   if (other.pidNamespace !== self.pidNamespace) return 'unknown';
-  const ticks = startTicksOf(other.pid);
-  return ticks !== undefined && ticks === other.startTicks ? 'running' : 'gone';
+  const { exists, startTicks } = lookAtProcess(other.pid);
+  if (!exists) return 'gone';
+  return startTicks === undefined || other.startTicks === UNKNOWN || startTicks === other.startTicks ? 'running' : 'gone';
 }
 
 /** TIMEBAND_STATE_DIR, else $XDG_STATE_HOME/timeband, else ~/.local/state/timeband. */

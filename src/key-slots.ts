@@ -1,8 +1,7 @@
 /** Key slots on disk: making one, and opening the master key with a passphrase. */
 import { randomBytes, scrypt } from 'node:crypto';
-import { readdir } from 'node:fs/promises';
 import path from 'node:path';
-import { ioError, messageOf, TimebandError, withPath } from '../bands/errors.ts';
+import { messageOf, TimebandError, withPath } from '../bands/errors.ts';
 import { equalBytes, toHex } from '../bands/format/bytes.ts';
 import {
   type KeySlot,
@@ -17,9 +16,11 @@ import {
 import { wipeKeys } from '../bands/format/keys.ts';
 import { KEY_BYTES } from '../bands/format/primitives.ts';
 import { RECORD_NONCE_BYTES } from '../bands/format/record.ts';
-import { readRegularFile, replaceFile } from '../bands/store/files.ts';
+import { listDirectory, readRegularFile, replaceFile } from '../bands/store/files.ts';
 
 const MAX_SLOT_BYTES = 65_536;
+/** Each slot that is tried costs memory and half a second: a repository with thousands would be an attack. */
+const MAX_SLOTS = 64;
 const SLOT_NAME = /^[0-9a-f]{16}\.json$/;
 
 /** scrypt on the thread pool (RFC 7914). The passphrase is taken in Unicode NFC, so that every keyboard gives the same bytes. */
@@ -62,20 +63,23 @@ async function readSlot(file: string): Promise<KeySlot> {
  * Opens the master key with the first slot that the passphrase fits; a damaged slot does not hide the others.
  * @throws TimebandError WRONG_KEY, REPOSITORY_CORRUPT (no slot can be read)
  */
-export async function openMasterKey(keysDirectory: string, passphrase: string, configDigest: Uint8Array): Promise<Uint8Array> {
-  let names: string[];
-  try {
-    names = (await readdir(keysDirectory)).filter((name) => SLOT_NAME.test(name)).sort();
-  } catch (error) {
-    throw ioError(error, 'list the key slots in', keysDirectory);
-  }
+export async function openMasterKey(
+  keysDirectory: string,
+  passphrase: string,
+  binding: { readonly configDigest: Uint8Array; readonly onDeriving?: (() => void) | undefined },
+): Promise<Uint8Array> {
+  const names = (await listDirectory(keysDirectory))
+    .filter((name) => SLOT_NAME.test(name))
+    .sort()
+    .slice(0, MAX_SLOTS);
   const damaged: string[] = [];
   let tried = 0;
   for (const name of names) {
     try {
       const slot = await readSlot(path.join(keysDirectory, name));
       tried++;
-      const masterKey = await trySlot(slot, passphrase, configDigest);
+      if (tried === 1) binding.onDeriving?.();
+      const masterKey = await trySlot(slot, passphrase, binding.configDigest);
       if (masterKey !== undefined) return masterKey;
     } catch (error) {
       damaged.push(messageOf(error));

@@ -5,12 +5,12 @@
  * comes next.
  */
 import { randomBytes } from 'node:crypto';
-import { readdir, rename, rm } from 'node:fs/promises';
+import { rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoOf, ioError, TimebandError } from '../bands/errors.ts';
 import { utf8 } from '../bands/format/bytes.ts';
-import { createDirectory, readRegularFile, TEMPORARY_PREFIX, writeNewFile } from '../bands/store/files.ts';
+import { createDirectory, listDirectory, readRegularFile, requireRealDirectory, TEMPORARY_PREFIX, writeNewFile } from '../bands/store/files.ts';
 import { currentProcess, type ProcessIdentity, stateOf } from './host.ts';
 
 /** Who holds a lock. */
@@ -25,6 +25,8 @@ export interface FoundLock {
   readonly holder: LockHolder | undefined;
 }
 
+/** Scope and a random part; nothing else in the folder is ours to look at or remove. */
+const LOCK_NAME = /^[\w-]+\.[0-9a-f]{16}\.json$/;
 const MAX_LOCK_BYTES = 4096;
 const ATTEMPTS = 5;
 const MAX_BACKOFF_MS = 60;
@@ -47,6 +49,7 @@ export class Lock {
 
   /** @throws TimebandError LOCKED */
   static async acquire(directory: string, request: LockRequest): Promise<Lock> {
+    await requireRealDirectory(directory);
     await createDirectory(directory, { allowExisting: true }); // a copy by a tool that leaves empty folders out lacks it
     for (let attempt = 1; ; attempt++) {
       const file = await announce(directory, request);
@@ -95,14 +98,8 @@ async function removeStale(directory: string, scope: string, except: string): Pr
 
 /** The locks of a scope, or all of them. */
 export async function listLocks(directory: string, scope?: string): Promise<FoundLock[]> {
-  let names: string[];
-  try {
-    names = await readdir(directory);
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return [];
-    throw ioError(error, 'list the locks in', directory);
-  }
-  const wanted = names.filter((name) => name.endsWith('.json') && (scope === undefined || name.startsWith(`${scope}.`)));
+  const names = await listDirectory(directory);
+  const wanted = names.filter((name) => LOCK_NAME.test(name) && (scope === undefined || name.startsWith(`${scope}.`)));
   const locks: FoundLock[] = [];
   for (const name of wanted) {
     const lock = await readLock(path.join(directory, name));

@@ -16,8 +16,10 @@ import { checkVolumeName, type VolumeRecord, volumeRecordCodec } from '../bands/
 import {
   createDirectory,
   DIRECTORY_MODE,
+  listDirectory,
   readRegularFile,
   replaceFile,
+  requireRealDirectory,
   statIfPresent,
   syncDirectory,
   TEMPORARY_PREFIX,
@@ -45,6 +47,8 @@ export type Unlock = { readonly passphrase: string } | { readonly masterKey: Uin
 export interface OpenOptions {
   /** Gives each volume a cache of its index pages. */
   readonly pageCacheFor?: (volumeId: string) => PageCache | undefined;
+  /** Called when the key is about to be derived, which takes half a second: time to have the disk begin. */
+  readonly onDeriving?: (() => void) | undefined;
 }
 
 /** A volume whose record cannot be read; it never hides the others. */
@@ -72,7 +76,7 @@ export class Repository {
    */
   static async init(root: string, options: InitOptions): Promise<RepositoryConfig> {
     const layout = repositoryLayout(path.resolve(root));
-    await prepareRoot(layout);
+    const isNewRoot = await prepareRoot(layout);
     const made: string[] = [];
     try {
       for (const directory of [layout.keys, layout.volumes, layout.trash, layout.locks]) {
@@ -91,8 +95,9 @@ export class Repository {
       wipeKeys(masterKey);
       made.push(layout.readme);
       await writeNewFile(layout.readme, utf8(REPOSITORY_README));
+      made.push(layout.config);
       await replaceFile(layout.config, bytes); // the last file makes it a repository
-      await syncDirectory(path.dirname(layout.root));
+      if (isNewRoot) await syncDirectory(path.dirname(layout.root));
       return config;
     } catch (error) {
       for (const one of made) await rm(one, { recursive: true, force: true });
@@ -104,7 +109,10 @@ export class Repository {
   static async open(root: string, unlock: Unlock, options: OpenOptions = {}): Promise<Repository> {
     const layout = repositoryLayout(path.resolve(root));
     const { config, digest } = await readConfig(layout);
-    const masterKey = 'masterKey' in unlock ? Uint8Array.from(unlock.masterKey) : await openMasterKey(layout.keys, unlock.passphrase, digest);
+    const masterKey =
+      'masterKey' in unlock
+        ? Uint8Array.from(unlock.masterKey)
+        : await openMasterKey(layout.keys, unlock.passphrase, { configDigest: digest, onDeriving: options.onDeriving });
     return new Repository(layout, config, { masterKey, options });
   }
 
@@ -153,7 +161,17 @@ export class Repository {
     if (!isBandBytes(bandBytes))
       throw new TimebandError(`a band size of ${bandBytes} bytes is not possible: use a power of two from 256K to 64M.`, { code: 'USAGE' });
     await using _lock = await Lock.acquire(this.layout.locks, { scope: 'volumes', what: 'the list of volumes', command: `create volume ${name}` });
-    if ((await this.findVolume(name)) !== undefined) throw new TimebandError(`volume "${name}" exists already.`, { code: 'VOLUME_EXISTS' });
+    const { volumes, damaged } = await this.listVolumes();
+    if (volumes.some((volume) => volume.name === name)) throw new TimebandError(`volume "${name}" exists already.`, { code: 'VOLUME_EXISTS' });
+    if (damaged[0] !== undefined) {
+      throw new TimebandError(
+        `volume "${name}" was not made: ${damaged[0].error.message}, and that volume may be the one you mean. Run "timeband check".`,
+        {
+          code: 'RECORD_CORRUPT',
+          cause: damaged[0].error,
+        },
+      );
+    }
     const volumeId = randomBytes(ID_BYTES);
     const record: VolumeRecord = { name, bandBytes, createdMs: Date.now(), note: options.note ?? '' };
     const context = this.#contextOf(volumeId, bandBytes);
@@ -181,11 +199,7 @@ export class Repository {
   }
 
   async #volumeIds(): Promise<string[]> {
-    try {
-      return (await readdir(this.layout.volumes)).filter((name) => fromHex(name, ID_BYTES) !== undefined).sort();
-    } catch (error) {
-      throw ioError(error, 'list the volumes in', this.layout.volumes);
-    }
+    return (await listDirectory(this.layout.volumes)).filter((name) => fromHex(name, ID_BYTES) !== undefined).sort();
   }
 
   async #openVolume(id: string): Promise<Volume> {
@@ -193,6 +207,7 @@ export class Repository {
     const volumeId = fromHex(id, ID_BYTES) ?? new Uint8Array(ID_BYTES);
     const file = path.join(root, 'volume');
     try {
+      await requireRealDirectory(root);
       const sealed = await readRegularFile(file, { maxBytes: MAX_SMALL_FILE_BYTES, what: 'volume record' });
       const { recordsKey } = this.#contextOf(volumeId, DEFAULT_BAND_BYTES).keys;
       const record = volumeRecordCodec.decode(openRecord(recordsKey, { kind: 'volume', volumeId }, sealed));
@@ -224,10 +239,11 @@ export class Repository {
   }
 }
 
-async function prepareRoot(layout: RepositoryLayout): Promise<void> {
+/** Makes the folder, or sees that it is empty. @returns whether it was made */
+async function prepareRoot(layout: RepositoryLayout): Promise<boolean> {
   try {
     await mkdir(layout.root, { mode: DIRECTORY_MODE });
-    return;
+    return true;
   } catch (error) {
     if (errnoOf(error) !== 'EEXIST') throw ioError(error, 'make the folder', layout.root);
   }
@@ -249,6 +265,7 @@ async function prepareRoot(layout: RepositoryLayout): Promise<void> {
       path: layout.root,
     });
   }
+  return false;
 }
 
 /** Sessions are hardlinks: a file system without them (FAT, some network mounts) is refused at once. */

@@ -4,12 +4,12 @@
  */
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { type FileHandle, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, link, open, realpath, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { errnoOf, ioError, TimebandError } from '../bands/errors.ts';
 import { type ByteRange, bandLengthOf, ENTRIES_PER_PAGE, mergeRanges } from '../bands/format/geometry.ts';
 import { entryCount, readEntry } from '../bands/format/index-page.ts';
-import { FILE_MODE, syncDirectory } from '../bands/store/files.ts';
+import { FILE_MODE, statIfPresent, syncDirectory, writeFully } from '../bands/store/files.ts';
 import type { SessionDirectory } from '../bands/store/session-directory.ts';
 import { createCursor, SessionImage } from '../bands/store/session-image.ts';
 import { type BandPool, shareBandKeys } from '../bands/workers/band-pool.ts';
@@ -54,9 +54,11 @@ const BUFFER_BYTES = 1_048_576;
  */
 export async function restoreSession(options: RestoreOptions): Promise<RestoreResult> {
   const startedAt = performance.now();
+  await refuseOwnRepository(options);
   const target = await openTarget(options);
   const run = new RestoreRun(options, target);
   try {
+    if (!target.isNew && options.isKeepGoing !== true) await checkRestorable(options.session);
     await run.restoreAll();
     run.throwIfDamaged();
     await target.finish();
@@ -72,6 +74,43 @@ export async function restoreSession(options: RestoreOptions): Promise<RestoreRe
     damaged: run.damagedRanges(),
     durationMs: Math.round(performance.now() - startedAt),
   };
+}
+
+/** A target among the repository's own files would destroy what is being restored. @throws TimebandError TARGET_INVALID */
+async function refuseOwnRepository({ session, target }: RestoreOptions): Promise<void> {
+  const folder = path.dirname(path.resolve(target));
+  try {
+    const root = await realpath(path.resolve(session.directory, '..', '..', '..', '..'));
+    const real = await realpath(folder);
+    if (real !== root && !real.startsWith(`${root}${path.sep}`)) return;
+  } catch (error) {
+    throw ioError(error, 'find the folder of the target', folder);
+  }
+  throw new TimebandError(`${target} lies within the repository; nothing was written. Name a place outside of it.`, {
+    code: 'TARGET_INVALID',
+    path: target,
+  });
+}
+
+/**
+ * Before an existing target is written over: is every index page whole, and every band file there with its length?
+ * @throws TimebandError as the first that is not; nothing was written then
+ */
+async function checkRestorable(session: SessionDirectory): Promise<void> {
+  for (let page = 0; page < session.pageCount; page++) {
+    const entries = await session.readPage(page);
+    for (const [i, file] of session.bandPaths(page * ENTRIES_PER_PAGE, entryCount(entries)).entries()) {
+      const band = readEntry(entries, i);
+      if (band === undefined || (await statIfPresent(file))?.size === band.fileBytes) continue;
+      throw new TimebandError(
+        `${file}: the band file is missing or of another length. Nothing was written; list all damage with "timeband check", restore the rest with --keep-going.`,
+        {
+          code: 'BAND_CORRUPT',
+          path: file,
+        },
+      );
+    }
+  }
 }
 
 interface Target {
@@ -121,7 +160,7 @@ async function openNewTarget(target: string, sizeBytes: number): Promise<Target>
     isNew: true,
     async finish() {
       await syncAndClose(handle, temporary);
-      await rename(temporary, target);
+      await appear(temporary, target);
       await syncDirectory(path.dirname(target));
     },
     async abandon() {
@@ -131,11 +170,29 @@ async function openNewTarget(target: string, sizeBytes: number): Promise<Target>
   };
 }
 
+/** Gives a finished file its name, unless another file has taken it meanwhile. */
+async function appear(temporary: string, target: string): Promise<void> {
+  try {
+    await link(temporary, target);
+  } catch (error) {
+    const errno = errnoOf(error);
+    if (errno === 'EEXIST')
+      throw new TimebandError(`${target} has appeared meanwhile; it was left alone and nothing was kept. Restore again to another name.`, {
+        code: 'TARGET_EXISTS',
+        cause: error,
+        path: target,
+      });
+    if (errno !== 'EPERM' && errno !== 'ENOTSUP') throw ioError(error, 'name the restored file', target);
+    await rename(temporary, target); // a file system without hardlinks
+    return;
+  }
+  await rm(temporary, { force: true });
+}
+
 async function openFileTarget(target: string, sizeBytes: number): Promise<Target> {
   try {
     const handle = await open(target, constants.O_RDWR);
-    await handle.truncate(sizeBytes);
-    return existingTarget(target, handle);
+    return existingTarget(target, handle, () => handle.truncate(sizeBytes)); // cut last: all of it is written before
   } catch (error) {
     throw ioError(error, 'write over', target);
   }
@@ -162,12 +219,15 @@ async function openDeviceTarget(target: string, rdev: bigint, sizeBytes: number)
   }
 }
 
-function existingTarget(target: string, handle: FileHandle): Target {
+function existingTarget(target: string, handle: FileHandle, cut: () => Promise<void> = () => Promise.resolve()): Target {
   return {
     path: target,
     handle,
     isNew: false,
-    finish: () => syncAndClose(handle, target),
+    async finish() {
+      await cut();
+      await syncAndClose(handle, target);
+    },
     abandon: () => handle.close().catch(() => undefined), // the error that led here is the one to report
   };
 }
@@ -253,7 +313,7 @@ class RestoreRun {
     if (this.#options.isKeepGoing !== true || this.#target.isNew) return;
     const zeros = new Uint8Array(BUFFER_BYTES);
     for (let done = 0; done < range.length; done += BUFFER_BYTES) {
-      await this.#target.handle.write(zeros, 0, Math.min(BUFFER_BYTES, range.length - done), range.offset + done);
+      await writeFully(this.#target.handle, zeros.subarray(0, Math.min(BUFFER_BYTES, range.length - done)), range.offset + done);
     }
   }
 

@@ -1,11 +1,11 @@
 /** One volume of an open repository: its sessions, and how people name them. */
-import { readdir } from 'node:fs/promises';
 import path from 'node:path';
-import { ioError, TimebandError } from '../bands/errors.ts';
+import { TimebandError } from '../bands/errors.ts';
 import { toHex } from '../bands/format/bytes.ts';
 import type { Labels } from '../bands/format/labels.ts';
 import { parseSessionId, SESSION_ID_PATTERN } from '../bands/format/session-id.ts';
 import type { VolumeRecord } from '../bands/format/volume-record.ts';
+import { listDirectory } from '../bands/store/files.ts';
 import { type PageCache, readLabels, SessionDirectory, type VolumeContext } from '../bands/store/session-directory.ts';
 import { type VolumeLayout, volumeLayout } from './layout.ts';
 import { notAfterMs, parseSessionSpec } from './session-spec.ts';
@@ -34,11 +34,7 @@ export class Volume {
 
   /** Ids of the committed sessions, oldest first. */
   async sessionIds(): Promise<string[]> {
-    try {
-      return (await readdir(this.layout.sessions)).filter((name) => SESSION_ID_PATTERN.test(name)).sort();
-    } catch (error) {
-      throw ioError(error, 'list the sessions in', this.layout.sessions);
-    }
+    return (await listDirectory(this.layout.sessions)).filter((name) => SESSION_ID_PATTERN.test(name)).sort();
   }
 
   sessionPath(sessionId: string): string {

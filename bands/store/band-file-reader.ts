@@ -12,37 +12,22 @@ import type { VolumeContext } from './session-directory.ts';
 
 const MAX_OPEN_FILES = 24;
 
-/** A band file with its header checked. */
+/** A band file being opened, or open with its header checked. Counted synchronously, so that none in use is closed. */
 class OpenBand {
-  readonly file: string;
-  readonly header: BandHeader;
-  readonly #handle: FileHandle;
+  readonly #opening: Promise<{ readonly header: BandHeader; readonly handle: FileHandle }>;
   #users = 0;
   #isDropped = false;
 
-  constructor(file: string, header: BandHeader, handle: FileHandle) {
-    this.file = file;
-    this.header = header;
-    this.#handle = handle;
-  }
-
-  static async open(context: BandContext, file: string, band: StoredBand): Promise<OpenBand> {
-    const handle = await openBandFile(file, band);
-    try {
-      const start = new Uint8Array(bandHeaderBytes(context.bandBytes));
-      await readFully(handle, start, 0, file);
-      return new OpenBand(file, openBandHeader(context, start, band), handle);
-    } catch (error) {
-      await handle.close();
-      throw ioError(withPath(error, file), 'read the band file', file);
-    }
+  constructor(context: BandContext, file: string, band: StoredBand) {
+    this.#opening = openWithHeader(context, file, band);
   }
 
   /** Runs `use` with the file open, whatever the cache drops meanwhile. */
-  async hold<T>(use: (handle: FileHandle) => Promise<T>): Promise<T> {
+  async hold<T>(use: (header: BandHeader, handle: FileHandle) => Promise<T>): Promise<T> {
     this.#users++;
     try {
-      return await use(this.#handle);
+      const { header, handle } = await this.#opening;
+      return await use(header, handle);
     } finally {
       this.#users--;
       await this.#closeIfUnused();
@@ -55,13 +40,31 @@ class OpenBand {
   }
 
   async #closeIfUnused(): Promise<void> {
-    if (this.#isDropped && this.#users === 0) await this.#handle.close();
+    if (!this.#isDropped || this.#users > 0) return;
+    const opened = await this.#opening.catch(() => undefined); // one that never opened has nothing to close
+    if (this.#users === 0) await opened?.handle.close();
+  }
+}
+
+async function openWithHeader(
+  context: BandContext,
+  file: string,
+  band: StoredBand,
+): Promise<{ readonly header: BandHeader; readonly handle: FileHandle }> {
+  const handle = await openBandFile(file, band);
+  try {
+    const start = new Uint8Array(bandHeaderBytes(context.bandBytes));
+    await readFully(handle, start, 0, file);
+    return { header: openBandHeader(context, start, band), handle };
+  } catch (error) {
+    await handle.close();
+    throw ioError(withPath(error, file), 'read the band file', file);
   }
 }
 
 export class BandFileReader {
   readonly #context: BandContext;
-  readonly #open = new Map<string, Promise<OpenBand>>();
+  readonly #open = new Map<string, OpenBand>();
   readonly #scratch = new Uint8Array(CHUNK_BYTES);
 
   constructor(volume: VolumeContext) {
@@ -80,39 +83,42 @@ export class BandFileReader {
    * @throws TimebandError BAND_MISSING, BAND_CORRUPT, IO_ERROR
    */
   async readChunk(file: string, band: StoredBand, chunk: { readonly number: number; readonly out: Uint8Array }): Promise<void> {
-    const opened = await this.#openBand(file, band);
-    const place = opened.header.chunks[chunk.number];
-    if (place === undefined) throw new RangeError('chunk.number: beyond the band');
-    const sealed = new Uint8Array(place.length);
+    const opened = this.#lookUp(file, band);
     try {
-      await opened.hold((handle) => readFully(handle, sealed, place.offset, file));
-      openChunk(this.#context, opened.header, { number: chunk.number, sealed, scratch: this.#scratch, out: chunk.out });
+      await opened.hold(async (header, handle) => {
+        const place = header.chunks[chunk.number];
+        if (place === undefined) throw new RangeError('chunk.number: beyond the band');
+        const sealed = new Uint8Array(place.length);
+        await readFully(handle, sealed, place.offset, file);
+        openChunk(this.#context, header, { number: chunk.number, sealed, scratch: this.#scratch, out: chunk.out });
+      });
     } catch (error) {
+      if (this.#open.get(file) === opened) this.#open.delete(file); // the next reader tries afresh
+      void opened.drop();
       throw ioError(withPath(error, file), 'read the band file', file);
     }
   }
 
-  async #openBand(file: string, band: StoredBand): Promise<OpenBand> {
+  #lookUp(file: string, band: StoredBand): OpenBand {
     const known = this.#open.get(file);
     if (known !== undefined) {
       this.#open.delete(file); // to the young end again
       this.#open.set(file, known);
-      return await known;
+      return known;
     }
-    const opening = OpenBand.open(this.#context, file, band);
-    this.#open.set(file, opening);
-    opening.catch(() => this.#open.delete(file));
+    const opened = new OpenBand(this.#context, file, band);
+    this.#open.set(file, opened);
     const oldest = this.#open.entries().next().value;
     if (this.#open.size > MAX_OPEN_FILES && oldest !== undefined) {
       this.#open.delete(oldest[0]);
-      await oldest[1].then((old) => old.drop()).catch(() => undefined); // one that never opened has nothing to close
+      void oldest[1].drop();
     }
-    return await opening;
+    return opened;
   }
 
   async close(): Promise<void> {
     const all = [...this.#open.values()];
     this.#open.clear();
-    for (const opening of all) await opening.then((opened) => opened.drop()).catch(() => undefined);
+    await Promise.all(all.map((opened) => opened.drop()));
   }
 }

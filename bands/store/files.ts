@@ -2,7 +2,7 @@
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
-import { type FileHandle, lstat, mkdir, open, rename, rm } from 'node:fs/promises';
+import { type FileHandle, lstat, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
 import { errnoOf, ioError, TimebandError } from '../errors.ts';
@@ -33,6 +33,33 @@ export async function createDirectories(directory: string): Promise<void> {
     if (!(error instanceof TimebandError) || errnoOf(error.cause) !== 'ENOENT' || parent === directory) throw error;
     await createDirectories(parent);
     await createDirectory(directory, { allowExisting: true });
+  }
+}
+
+/**
+ * Refuses a folder of a repository that is a link or no folder: whoever stores the repository could lead us elsewhere.
+ * @throws TimebandError RECORD_CORRUPT
+ */
+export async function requireRealDirectory(directory: string): Promise<void> {
+  const stat = await statIfPresent(directory);
+  if (stat === undefined || stat.isDirectory()) return;
+  throw new TimebandError(
+    `${directory} is ${stat.isSymbolicLink() ? 'a symbolic link' : 'not a folder'}; a repository holds only real folders. Nothing was changed.`,
+    {
+      code: 'RECORD_CORRUPT',
+      path: directory,
+    },
+  );
+}
+
+/** The names in a real folder of a repository; none if it is not there. @throws TimebandError RECORD_CORRUPT, IO_ERROR */
+export async function listDirectory(directory: string): Promise<string[]> {
+  await requireRealDirectory(directory);
+  try {
+    return await readdir(directory);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return [];
+    throw ioError(error, 'list', directory);
   }
 }
 

@@ -90,7 +90,7 @@ export class SessionDirectory {
     return path.join(this.directory, SESSION_FILES.index, this.#pageNames[pageNumber] ?? '');
   }
 
-  /** The entries of page `pageNumber`; recently used pages are kept. @throws TimebandError RECORD_MISSING, RECORD_CORRUPT */
+  /** The entries of page `pageNumber`, shared and not to be written to; recently used pages are kept. @throws TimebandError RECORD_MISSING, RECORD_CORRUPT */
   async readPage(pageNumber: number): Promise<PageEntries> {
     const recent = this.#recent.get(pageNumber);
     if (recent !== undefined) {

@@ -32,6 +32,7 @@ export class BufferPool {
   /** Lends a buffer of at least `length` bytes, cut to `length`, while `run` runs. Its content is whatever it was. */
   async use<T>(length: number, run: (buffer: Uint8Array) => Promise<T>): Promise<T> {
     const at = this.#free.findIndex((one) => one.length >= length);
+    if (at < 0) this.#free.pop(); // one too small makes room for the one that is made
     const buffer = at >= 0 ? (this.#free.splice(at, 1)[0] ?? new Uint8Array(length)) : new Uint8Array(roundUp(length));
     try {
       return await run(buffer.subarray(0, length));

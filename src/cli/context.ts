@@ -9,6 +9,7 @@ import { Repository, readConfig } from '../repository.ts';
 import { getPassphrase } from './passphrase.ts';
 import { ProgressLine } from './progress-line.ts';
 import type { Terminal } from './terminal.ts';
+import { printable } from './text.ts';
 
 /** The options of every command. */
 export interface CommonOptions {
@@ -53,22 +54,26 @@ export class CommandContext {
   }
 
   /** Opens the repository, and the catalog beside it, for the time of `run`. */
-  async withRepository<T>(run: (repository: Repository, catalog: Catalog) => Promise<T>): Promise<T> {
+  async withRepository<T>(run: (repository: Repository, catalog: Catalog) => Promise<T>, onDeriving?: () => void): Promise<T> {
     const { config } = await readConfig(repositoryLayout(this.repositoryPath)); // before anybody is asked for a passphrase
     const passphrase = await getPassphrase(this.options, this.terminal);
     await using catalog = new Catalog(this.stateDirectory, toHex(config.id), (message) => this.warn(message));
-    using repository = await Repository.open(this.repositoryPath, { passphrase }, { pageCacheFor: (volumeId) => catalog.pageCache(volumeId) });
+    using repository = await Repository.open(
+      this.repositoryPath,
+      { passphrase },
+      { pageCacheFor: (volumeId) => catalog.pageCache(volumeId), onDeriving },
+    );
     return await run(repository, catalog);
   }
 
   /** The result: with --json the document, else the text (not with --quiet). */
   print(text: string, json: unknown): void {
     if (this.options.json === true) this.terminal.stdout.write(`${JSON.stringify(json, null, 2)}\n`);
-    else if (this.options.quiet !== true && text !== '') this.terminal.stdout.write(`${text}\n`);
+    else if (this.options.quiet !== true && text !== '') this.terminal.stdout.write(`${printable(text)}\n`);
   }
 
   warn(message: string): void {
-    this.terminal.stderr.write(`timeband: warning: ${message}\n`);
+    this.terminal.stderr.write(`timeband: warning: ${printable(message)}\n`);
   }
 
   /** A progress line for long work; undefined with --quiet. */

@@ -1,8 +1,8 @@
 /** Where the passphrase comes from: an option, the environment, or the terminal. Never from the command line itself. */
 import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { ioError, messageOf, TimebandError } from '../../bands/errors.ts';
-import { readRegularFile } from '../../bands/store/files.ts';
 import type { Terminal } from './terminal.ts';
 
 const run = promisify(execFile);
@@ -56,7 +56,9 @@ function withoutNewline(text: string): string {
 
 async function fromFile(file: string): Promise<string> {
   try {
-    return withoutNewline(new TextDecoder().decode(await readRegularFile(file, { maxBytes: MAX_PASSPHRASE_BYTES, what: 'passphrase file' })));
+    const bytes = await readFile(file); // a link or a pipe is fine: it is the user's own
+    if (bytes.length > MAX_PASSPHRASE_BYTES) throw new RangeError(`${bytes.length} bytes are no passphrase`);
+    return withoutNewline(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   } catch (error) {
     throw new TimebandError(`cannot read the passphrase: ${ioError(error, 'read', file).message}`, {
       code: 'PASSPHRASE_MISSING',

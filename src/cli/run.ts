@@ -16,6 +16,7 @@ import { addCommonOptions, CommandContext, type CommonOptions } from './context.
 import type { Define } from './define.ts';
 import { EXIT, EXIT_CODES } from './exit-codes.ts';
 import type { Terminal } from './terminal.ts';
+import { printable } from './text.ts';
 
 const HELP_TAIL = `
 SESSION is an id, "latest", "latest~2", a tag, or a date or time (2026-11-21, 2026-11-21T10:00).
@@ -64,7 +65,7 @@ function report(error: unknown, terminal: Terminal, options: { readonly isJson: 
   const known = error instanceof TimebandError ? error : undefined;
   const message =
     known?.message ?? `a fault of this program: ${error instanceof Error ? error.message : String(error)}. Run again with --debug and report it.`;
-  terminal.stderr.write(`timeband: ${message}\n`);
+  terminal.stderr.write(`timeband: ${printable(message)}\n`);
   if (options.isDebug) for (let at: unknown = error; at instanceof Error; at = at.cause) terminal.stderr.write(`${at.stack ?? at.message}\n`);
   if (options.isJson) {
     const document = { error: { code: known?.code ?? 'INTERNAL', message, path: known?.path ?? null } };

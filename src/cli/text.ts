@@ -2,6 +2,11 @@
 
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'] as const;
 
+/** Text that may hold names from elsewhere: control characters, which could steer a terminal, are shown as codes. */
+export function printable(text: string): string {
+  return text.replaceAll(/[\p{Cc}\p{Cf}]/gu, (one) => (one === '\n' ? one : `\\u{${one.codePointAt(0)?.toString(16)}}`));
+}
+
 /** `1.5 GiB`. */
 export function formatBytes(bytes: number): string {
   let value = bytes;

@@ -18,7 +18,7 @@ export interface StartedServer {
 /** @throws TimebandError as the server found it, or MOUNT_FAILED with what it logged */
 export async function startServer(message: ServeMessage, logFile: string): Promise<StartedServer> {
   await using log = await open(logFile, 'w', FILE_MODE);
-  const child = fork(SERVER, [], { detached: true, serialization: 'advanced', stdio: ['ignore', log.fd, log.fd, 'ipc'], execArgv: [] });
+  const child = fork(SERVER, [], { detached: true, serialization: 'advanced', stdio: ['ignore', log.fd, log.fd, 'ipc'], execArgv: [], cwd: '/' });
   const answer = await new Promise<ServeAnswer | undefined>((resolve, reject) => {
     child.once('message', (value: ServeAnswer) => resolve(value));
     child.once('exit', () => resolve(undefined));

@@ -1,8 +1,8 @@
 /** The commands `mount`, `unmount`, `open` and `close`, as a program calls them. */
-import { realpath, rm, stat } from 'node:fs/promises';
+import { lstat, realpath, rmdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { ioError, messageOf, TimebandError } from '../../bands/errors.ts';
+import { errnoOf, ioError, messageOf, TimebandError } from '../../bands/errors.ts';
 import {
   attachLoop,
   detachLoop,
@@ -30,14 +30,23 @@ export interface BackgroundMountOptions {
   readonly cacheBytes?: number | undefined;
 }
 
-/** The canonical name of a mount point. The folder itself is not touched: it may be a dead mount. */
+/** The canonical name of a mount point. A folder is not resolved itself: it may be a dead mount; a link never is one. */
 export async function mountPointName(directory: string): Promise<string> {
   const absolute = path.resolve(directory);
   if (absolute === '/') return absolute;
   try {
+    if (await isLink(absolute)) return await realpath(absolute);
     return path.join(await realpath(path.dirname(absolute)), path.basename(absolute));
   } catch (error) {
     throw ioError(error, 'find', absolute);
+  }
+}
+
+async function isLink(file: string): Promise<boolean> {
+  try {
+    return (await lstat(file)).isSymbolicLink();
+  } catch {
+    return false; // absent, or a dead mount
   }
 }
 
@@ -135,7 +144,7 @@ export async function openSession(repository: Repository, options: OpenSessionOp
     const registry = new MountRegistry(options.stateDirectory);
     await clearDeadOpen(registry, directory);
     const fusePoint = await registry.makeFusePoint(directory);
-    undo.push(`folder ${fusePoint}`, () => rm(fusePoint, { recursive: true, force: true }));
+    undo.push(`folder ${fusePoint}`, () => removeFusePoint(fusePoint));
     undo.push('its log', () => registry.remove(directory));
     const only = { volume: options.volume, session: options.session };
     const request = { mountPoint: fusePoint, allowOther: false, cacheBytes: options.cacheBytes, only };
@@ -184,10 +193,20 @@ async function checkTarget(directory: string): Promise<void> {
     throw new TimebandError(`something is mounted at ${directory} already; close or unmount it first.`, { code: 'MOUNT_BUSY', path: directory });
 }
 
+/** Removes the folder of our own that the image was mounted at. Never recursively: it must be empty by now. */
+async function removeFusePoint(fusePoint: string): Promise<void> {
+  try {
+    await rmdir(fusePoint);
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw ioError(error, 'remove the folder', fusePoint);
+  }
+}
+
 /** What an `open` whose server was killed left behind under the same folder. */
 async function clearDeadOpen(registry: MountRegistry, directory: string): Promise<void> {
   const record = await registry.get(directory);
-  if (record !== undefined) await closeRecord(registry, directory, record);
+  if (record?.opened !== undefined) await closeRecord(registry, directory, record);
+  else if (record !== undefined) await registry.remove(directory); // of a mount that is gone: the folder is the user's
 }
 
 async function choosePartition(image: string, wanted: number | undefined): Promise<Partition | undefined> {
@@ -236,7 +255,7 @@ async function closeRecord(registry: MountRegistry, directory: string, record: M
     await detachIfOurs(opened.loop, fusePoint);
   }
   if (mountsAt(fusePoint).length > 0) await takeDownWhenFree(fusePoint, record);
-  await rm(fusePoint, { recursive: true, force: true });
+  await removeFusePoint(fusePoint);
   await registry.remove(directory);
 }
 

@@ -106,6 +106,7 @@ export function parseFilefrag(text: string, sizeBytes: number): ByteRange[] | un
   let extents = 0;
   for (const line of text.split('\n')) {
     const match = /^\s*\d+:\s+(\d+)\.\.\s*(\d+):\s+\S+\s*\S+\s+\d+:\s*(?:\d+:\s*)?(.*)$/.exec(line);
+    if (match === null && /^\s*\d+:/.test(line)) return undefined; // an extent that is not understood
     if (match === null) continue;
     extents++;
     if (/\bunwritten\b/.test(match[3] ?? '')) continue;

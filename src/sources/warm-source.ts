@@ -1,4 +1,5 @@
 /** While the key is derived (half a second), the disk may as well begin to read the source into the kernel's cache. */
+import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { readDataMap } from './data-map.ts';
 import { loadLibc } from './libc.ts';
@@ -11,7 +12,7 @@ export async function warmSource(location: string): Promise<void> {
   const libc = loadLibc();
   if (libc === undefined) return;
   try {
-    await using handle = await open(location, 'r');
+    await using handle = await open(location, constants.O_RDONLY | constants.O_NONBLOCK);
     const stat = await handle.stat();
     if (!stat.isFile()) return;
     const map = await readDataMap({ fd: handle.fd, path: location, sizeBytes: stat.size });

@@ -1,13 +1,22 @@
 /** A session that is being written: volumes/ID/incoming/XXXX/, never read as a session, until one rename commits it. */
 import { randomBytes } from 'node:crypto';
-import { copyFileSync, constants as fsConstants, linkSync, statSync, utimesSync } from 'node:fs';
-import { readdir, rename, rm } from 'node:fs/promises';
+import { closeSync, constants as fsConstants, fstatSync, linkSync, openSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
+import { rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { nodePrimitives } from '../../bands/crypto/node-primitives.ts';
 import { errnoOf, ioError, TimebandError } from '../../bands/errors.ts';
 import { encodeNames } from '../../bands/format/names.ts';
 import { RECORD_NONCE_BYTES, type RecordPlace, sealRecord } from '../../bands/format/record.ts';
-import { createDirectory, statIfPresent, syncDirectory, syncFileSystem, writeNewFile } from '../../bands/store/files.ts';
+import {
+  createDirectory,
+  FILE_MODE,
+  listDirectory,
+  requireRealDirectory,
+  statIfPresent,
+  syncDirectory,
+  syncFileSystem,
+  writeNewFile,
+} from '../../bands/store/files.ts';
 import { SESSION_FILES, type VolumeContext } from '../../bands/store/session-directory.ts';
 import type { Volume } from '../volume.ts';
 
@@ -25,6 +34,7 @@ export class Incoming {
 
   static async create(volume: Volume): Promise<Incoming> {
     const incoming = new Incoming(volume, path.join(volume.layout.incoming, randomBytes(8).toString('hex')));
+    await requireRealDirectory(volume.layout.incoming);
     await createDirectory(volume.layout.incoming, { allowExisting: true });
     await createDirectory(incoming.directory);
     for (const part of [SESSION_FILES.bands, SESSION_FILES.index]) await createDirectory(path.join(incoming.directory, part));
@@ -86,12 +96,19 @@ export function linkOrCopy(from: string, to: string): LinkOutcome {
   return copyWithTimes(from, to);
 }
 
+/** Copies a regular file; a link in its place would carry a local file, in clear, into the repository. */
 function copyWithTimes(from: string, to: string): LinkOutcome {
   try {
-    copyFileSync(from, to, fsConstants.COPYFILE_EXCL);
-    const { mtimeMs } = statSync(from);
-    utimesSync(to, mtimeMs / 1000, mtimeMs / 1000);
-    return 'copied';
+    const source = openSync(from, fsConstants.O_RDONLY | fsConstants.O_NOFOLLOW | fsConstants.O_NONBLOCK);
+    try {
+      const stat = fstatSync(source);
+      if (!stat.isFile()) throw new TimebandError(`${from}: not a regular file`, { code: 'BAND_CORRUPT', path: from });
+      writeFileSync(to, readFileSync(source), { mode: FILE_MODE, flag: 'wx' });
+      utimesSync(to, stat.mtimeMs / 1000, stat.mtimeMs / 1000);
+      return 'copied';
+    } finally {
+      closeSync(source);
+    }
   } catch (error) {
     throw ioError(error, 'copy a band file to', to);
   }
@@ -99,13 +116,7 @@ function copyWithTimes(from: string, to: string): LinkOutcome {
 
 /** Removes what syncs that were killed left. The caller holds the volume's lock, so nobody is writing there. */
 export async function clearIncoming(volume: Volume): Promise<number> {
-  let names: string[];
-  try {
-    names = await readdir(volume.layout.incoming);
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return 0;
-    throw ioError(error, 'look into', volume.layout.incoming);
-  }
+  const names = await listDirectory(volume.layout.incoming);
   for (const name of names) await rm(path.join(volume.layout.incoming, name), { recursive: true, force: true });
   return names.length;
 }

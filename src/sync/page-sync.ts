@@ -108,7 +108,10 @@ export class PageSync {
     const pages = Array.from({ length: pageCountOf(this.#bandCount) }, (_, i) => i);
     await forEachBounded(pages, PAGES_AT_ONCE, (pageNumber) => this.#syncPage(pageNumber));
     if (!this.#hasChanges || this.#input.incoming === undefined) return;
-    await forEachBounded(this.#deferred, 1, async (pageNumber) => await this.#finishPage(pageNumber, await this.#basePage(pageNumber)));
+    await forEachBounded(this.#deferred, 1, async (pageNumber) => {
+      const entries = Uint8Array.from(await this.#basePage(pageNumber)); // healing writes to it; the page that was read is shared
+      await this.#finishPage(pageNumber, entries);
+    });
   }
 
   async #basePage(pageNumber: number): Promise<PageEntries> {

@@ -6,7 +6,7 @@ import { hostname } from 'node:os';
 import path from 'node:path';
 import { messageOf, TimebandError } from '../../bands/errors.ts';
 import { Bitmap } from '../../bands/format/bitmap.ts';
-import { bandCountOf, DEFAULT_BAND_BYTES } from '../../bands/format/geometry.ts';
+import { bandCountOf, DEFAULT_BAND_BYTES, isBandBytes } from '../../bands/format/geometry.ts';
 import { checkTag, type Labels, labelsCodec, NO_LABELS } from '../../bands/format/labels.ts';
 import { type Manifest, manifestCodec } from '../../bands/format/manifest.ts';
 import { nextSessionId, parseSessionId } from '../../bands/format/session-id.ts';
@@ -81,22 +81,34 @@ export async function syncVolume(repository: Repository, options: SyncOptions, e
   checkVolumeName(options.name);
   for (const tag of options.tags ?? []) checkTag(tag);
   const existing = await repository.findVolume(options.name);
+  checkBandSize(options.bandBytes, existing);
   const location = await chooseLocation(options, existing, environment.catalog);
   await using view = disposable(await openSource(location));
   if (options.isDryRun === true) return await runSync(repository, { options, environment, view: view.it, volume: existing });
   const volume = existing ?? (await repository.createVolume(options.name, options.bandBytes === undefined ? {} : { bandBytes: options.bandBytes }));
+  await using _lock = await Lock.acquire(repository.layout.locks, {
+    scope: volume.id,
+    what: `volume "${volume.name}"`,
+    command: `sync ${volume.name}`,
+  });
   try {
-    await using _lock = await Lock.acquire(repository.layout.locks, {
-      scope: volume.id,
-      what: `volume "${volume.name}"`,
-      command: `sync ${volume.name}`,
-    });
     await clearIncoming(volume);
     return await runSync(repository, { options, environment, view: view.it, volume });
   } catch (error) {
-    if (existing === undefined) await repository.removeEmptyVolume(volume);
+    if (existing === undefined) await repository.removeEmptyVolume(volume); // under the lock: nobody else is syncing into it
     throw error;
   }
+}
+
+function checkBandSize(bandBytes: number | undefined, existing: Volume | undefined): void {
+  if (bandBytes === undefined) return;
+  if (!isBandBytes(bandBytes))
+    throw new TimebandError(`a band size of ${bandBytes} bytes is not possible: use a power of two from 256K to 64M.`, { code: 'USAGE' });
+  if (existing === undefined || existing.record.bandBytes === bandBytes) return;
+  throw new TimebandError(
+    `volume "${existing.name}" has bands of ${existing.record.bandBytes} bytes; that cannot be changed. Leave --band-size out.`,
+    { code: 'USAGE' },
+  );
 }
 
 function disposable(it: SourceView): { readonly it: SourceView } & AsyncDisposable {

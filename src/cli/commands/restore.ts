@@ -1,4 +1,4 @@
-import { TimebandError } from '../../../bands/errors.ts';
+import { errnoOf, ioError, TimebandError } from '../../../bands/errors.ts';
 import type { SessionDirectory } from '../../../bands/store/session-directory.ts';
 import { BandPool } from '../../../bands/workers/band-pool.ts';
 import { type DamagedRange, formatRanges, restoreSession, streamSession } from '../../restore.ts';
@@ -64,10 +64,16 @@ async function toStdout(
   const { stdout, signal } = context.terminal;
   const write = (bytes: Uint8Array): Promise<void> =>
     new Promise((resolve, reject) => {
-      stdout.write(bytes, (error) => (error === null || error === undefined ? resolve() : reject(error)));
+      stdout.write(bytes, (error) => (error === null || error === undefined ? resolve() : reject(writeError(error))));
     });
   const { damaged } = await streamSession({ session, ...options, signal, write });
   reportDamage(context, damaged);
+}
+
+function writeError(error: Error): TimebandError {
+  if (errnoOf(error) === 'EPIPE')
+    return new TimebandError('whoever read the output went away; it is incomplete.', { code: 'INTERRUPTED', cause: error });
+  return ioError(error, 'write to', 'stdout');
 }
 
 function reportDamage(context: CommandContext, damaged: readonly DamagedRange[]): void {

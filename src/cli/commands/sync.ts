@@ -31,8 +31,10 @@ export function addSync(define: Define): void {
     async (context, [volumes], options) => {
       const requests = parseRequests(volumes as string[]);
       const changes = await readChanges(options, requests.length);
-      await using pool = new BandPool(); // threads start while the key is derived, and the disk begins to read
-      for (const { location } of requests) if (location !== undefined) void warmSource(location);
+      await using pool = new BandPool(); // threads start while the key is derived
+      const warm = (): void => {
+        for (const { location } of requests) if (location !== undefined) void warmSource(location);
+      };
       const results: SyncResult[] = [];
       const failures: Failure[] = [];
       await context.withRepository(async (repository, catalog) => {
@@ -52,7 +54,7 @@ export function addSync(define: Define): void {
             context.terminal.stderr.write(`timeband: ${request.name}: ${messageOf(error)}\n`);
           }
         }
-      });
+      }, warm);
       finish(context, results, failures);
     },
   );
