@@ -144,14 +144,16 @@ export class Repository {
     return (await this.listVolumes()).volumes.find((volume) => volume.name === name);
   }
 
-  /** @throws TimebandError VOLUME_NOT_FOUND */
+  /** @throws TimebandError VOLUME_NOT_FOUND, RECORD_CORRUPT (a volume that cannot be read may be the one) */
   async volume(name: string): Promise<Volume> {
     const { volumes, damaged } = await this.listVolumes();
     const found = volumes.find((volume) => volume.name === name);
     if (found !== undefined) return found;
     const known = volumes.length === 0 ? 'It has none yet' : `It has: ${volumes.map((volume) => volume.name).join(', ')}`;
     const tail = damaged.length === 0 ? '' : ` (${damaged.length} more cannot be read: run "timeband check")`;
-    throw new TimebandError(`no volume "${name}" in ${this.layout.root}. ${known}${tail}.`, { code: 'VOLUME_NOT_FOUND' });
+    throw new TimebandError(`no volume "${name}" in ${this.layout.root}. ${known}${tail}.`, {
+      code: damaged.length === 0 ? 'VOLUME_NOT_FOUND' : 'RECORD_CORRUPT',
+    });
   }
 
   /** Makes a volume, whole or not at all. @throws TimebandError USAGE, VOLUME_EXISTS, LOCKED */

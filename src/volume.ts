@@ -76,7 +76,10 @@ export class Volume {
   }
 
   async #newestWithTag(ids: readonly string[], tag: string): Promise<string | undefined> {
-    for (const id of ids.toReversed()) if ((await this.readLabels(id)).tags.includes(tag)) return id;
+    for (const id of ids.toReversed()) {
+      const labels = await this.readLabels(id).catch(() => undefined); // damaged ones must not hide the others; check reports them
+      if (labels?.tags.includes(tag) === true) return id;
+    }
     return undefined;
   }
 }

@@ -55,7 +55,7 @@ class KeylessRun {
   files = 0;
   readBytes = 0;
   readonly #options: KeylessCheckOptions;
-  readonly #seen = new Map<number, TimebandError | undefined>();
+  readonly #seen = new Map<string, TimebandError | undefined>();
 
   constructor(options: KeylessCheckOptions) {
     this.#options = options;
@@ -79,6 +79,13 @@ class KeylessRun {
 
   async checkKeys(directory: string): Promise<void> {
     const names = await this.entries(directory, { volume: 'keys' }, (name) => /^[0-9a-f]{16}\.json$/.test(name));
+    if (names.length === 0) {
+      const error = new TimebandError(`${directory}: no key slot is left; nothing can be opened. Put the keys folder back from a copy.`, {
+        code: 'REPOSITORY_CORRUPT',
+        path: directory,
+      });
+      this.findings.push(finding({ volume: 'keys' }, error));
+    }
     for (const name of names) {
       const file = path.join(directory, name);
       try {
@@ -118,15 +125,15 @@ class KeylessRun {
   }
 
   async #damageOf(file: string): Promise<TimebandError | undefined> {
-    let inode: number;
+    let inode: string;
     try {
-      const stat = lstatSync(file);
+      const stat = lstatSync(file, { bigint: true });
       if (!stat.isFile())
         return new TimebandError(`${file}: not a regular file; a repository holds no links or devices`, { code: 'RECORD_CORRUPT', path: file });
-      inode = stat.ino;
+      inode = `${stat.dev}:${stat.ino}`;
       if (this.#seen.has(inode)) return this.#seen.get(inode);
       this.files++;
-      this.readBytes += stat.size;
+      this.readBytes += Number(stat.size);
     } catch (error) {
       return ioError(error, 'look at', file);
     }

@@ -6,7 +6,7 @@
 import { lstatSync } from 'node:fs';
 import { errnoOf, ioError, TimebandError } from '../../bands/errors.ts';
 import type { Bitmap } from '../../bands/format/bitmap.ts';
-import { equalBytes } from '../../bands/format/bytes.ts';
+import { equalBytes, toHex } from '../../bands/format/bytes.ts';
 import { type ByteRange, bandLengthOf, ENTRIES_PER_PAGE } from '../../bands/format/geometry.ts';
 import { entryCount, isSameContent, type PageEntries, readEntry, type StoredBand } from '../../bands/format/index-page.ts';
 import type { SessionDirectory } from '../../bands/store/session-directory.ts';
@@ -50,8 +50,8 @@ export async function checkRepository(repository: Repository, options: CheckOpti
   };
 }
 
-/** What is known of a file from another session: the start of the salt that it was checked against, or its damage. */
-type Verdict = number | TimebandError;
+/** What is known of a file from another session that expects the same of it: its damage, or undefined. */
+type Verdict = TimebandError | undefined;
 
 class CheckRun {
   readonly findings: Finding[] = [];
@@ -59,7 +59,8 @@ class CheckRun {
   bandFiles = 0;
   readBytes = 0;
   readonly #options: CheckOptions;
-  readonly #verdicts = new Map<number, Verdict>();
+  /** By inode and the salt that the index expects: a file in a wrong place is damage there, and right in its own. */
+  readonly #verdicts = new Map<string, Verdict>();
   #doneBands = 0;
   #totalBands = 0;
   #totalBytes = 0;
@@ -148,10 +149,9 @@ class CheckRun {
   async #checkBand(file: string, band: StoredBand, keys: BandKeyMaterial): Promise<TimebandError | undefined> {
     const inode = inodeOf(file);
     if (inode instanceof TimebandError) return inode;
-    const salt = saltStart(band);
-    const known = this.#verdicts.get(inode);
-    if (known instanceof TimebandError || known === salt) return known instanceof TimebandError ? known : undefined;
-    this.#verdicts.set(inode, salt); // before waiting, so that a session beside this one does not read it again
+    const key = `${inode} ${toHex(band.salt)}`;
+    if (this.#verdicts.has(key)) return this.#verdicts.get(key);
+    this.#verdicts.set(key, undefined); // before waiting, so that a session beside this one does not read it again
     this.bandFiles++;
     this.readBytes += band.fileBytes;
     try {
@@ -159,7 +159,7 @@ class CheckRun {
       return undefined;
     } catch (error) {
       if (!(error instanceof TimebandError)) throw error;
-      this.#verdicts.set(inode, error);
+      this.#verdicts.set(key, error);
       return error;
     }
   }
@@ -175,15 +175,11 @@ class CheckRun {
   }
 }
 
-function saltStart(band: StoredBand): number {
-  let start = 0;
-  for (let i = 0; i < 6; i++) start = start * 256 + (band.salt[i] ?? 0);
-  return start;
-}
-
-function inodeOf(file: string): number | TimebandError {
+/** Device and inode number of a file. */
+function inodeOf(file: string): string | TimebandError {
   try {
-    return lstatSync(file).ino;
+    const { dev, ino } = lstatSync(file, { bigint: true });
+    return `${dev}:${ino}`;
   } catch (error) {
     if (errnoOf(error) === 'ENOENT')
       return new TimebandError(`${file}: the band file is missing`, { code: 'BAND_MISSING', cause: error, path: file });
@@ -210,7 +206,8 @@ async function checkBitmap(
 ): Promise<void> {
   const { session, base, bitmap } = known;
   if (base === undefined && session.manifest.base !== undefined) return;
-  const baseEntries = base !== undefined && page < base.pageCount ? await base.readPage(page) : new Uint8Array(0);
+  const baseEntries = base !== undefined && page < base.pageCount ? await base.readPage(page).catch(() => undefined) : new Uint8Array(0);
+  if (baseEntries === undefined) return; // the base's own damage, which is reported there
   for (let i = 0; i < entryCount(entries); i++) {
     const bandIndex = page * ENTRIES_PER_PAGE + i;
     if (bitmap.has(bandIndex) === !isSameContent(baseEntries, entries, i)) continue;
