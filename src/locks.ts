@@ -26,7 +26,7 @@ export interface FoundLock {
 }
 
 /** Scope and a random part; nothing else in the folder is ours to look at or remove. */
-const LOCK_NAME = /^[\w-]+\.[0-9a-f]{16}\.json$/;
+const LOCK_NAME = /^[\w-]+\.[\w-]+\.json$/;
 const MAX_LOCK_BYTES = 4096;
 const ATTEMPTS = 5;
 const MAX_BACKOFF_MS = 60;
