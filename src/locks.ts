@@ -38,6 +38,8 @@ export interface LockRequest {
   readonly what: string;
   /** The command that asks, for the message of whoever is refused. */
   readonly command: string;
+  /** How often to try: more for a lock that is only ever held for moments. */
+  readonly attempts?: number;
 }
 
 export class Lock {
@@ -59,7 +61,7 @@ export class Lock {
         return new Lock(file);
       }
       await rm(file, { force: true });
-      if (attempt === ATTEMPTS) throw lockedError(other, request);
+      if (attempt >= (request.attempts ?? ATTEMPTS)) throw lockedError(other, request);
       await sleep(Math.random() * MAX_BACKOFF_MS); // the other may be stepping back at this moment, too
     }
   }
@@ -115,7 +117,7 @@ async function readLock(file: string): Promise<FoundLock | undefined> {
     return { file, holder: isHolder(holder) ? holder : undefined };
   } catch (error) {
     if (error instanceof TimebandError && error.code === 'RECORD_MISSING') return undefined; // released meanwhile
-    if (error instanceof SyntaxError || (error instanceof TimebandError && errnoOf(error.cause) === undefined)) return { file, holder: undefined };
+    if (error instanceof SyntaxError || (error instanceof TimebandError && error.code === 'RECORD_CORRUPT')) return { file, holder: undefined };
     throw error;
   }
 }

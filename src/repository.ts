@@ -33,6 +33,8 @@ import { REPOSITORY_README } from './repository-readme.ts';
 import { Volume } from './volume.ts';
 
 const MAX_SMALL_FILE_BYTES = 65_536;
+/** Making a volume takes milliseconds: worth some seconds of waiting. */
+const VOLUMES_LOCK_ATTEMPTS = 200;
 
 export interface InitOptions {
   readonly passphrase: string;
@@ -162,7 +164,12 @@ export class Repository {
     const bandBytes = options.bandBytes ?? DEFAULT_BAND_BYTES;
     if (!isBandBytes(bandBytes))
       throw new TimebandError(`a band size of ${bandBytes} bytes is not possible: use a power of two from 256K to 64M.`, { code: 'USAGE' });
-    await using _lock = await Lock.acquire(this.layout.locks, { scope: 'volumes', what: 'the list of volumes', command: `create volume ${name}` });
+    await using _lock = await Lock.acquire(this.layout.locks, {
+      scope: 'volumes',
+      what: 'the list of volumes',
+      command: `create volume ${name}`,
+      attempts: VOLUMES_LOCK_ATTEMPTS,
+    });
     const { volumes, damaged } = await this.listVolumes();
     if (volumes.some((volume) => volume.name === name)) throw new TimebandError(`volume "${name}" exists already.`, { code: 'VOLUME_EXISTS' });
     if (damaged[0] !== undefined) {

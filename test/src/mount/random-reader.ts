@@ -28,10 +28,19 @@ function readAll(fd: number, out: Uint8Array, offset: number): void {
   }
 }
 
+function nameOf(error: unknown): string {
+  return error instanceof Error && 'code' in error ? String(error.code) : String(error);
+}
+
 function run({ file, reference, reads, seed, isDirect }: ReaderTask): ReaderReport {
   const expected = readFileSync(reference);
-  const fd = openSync(file, constants.O_RDONLY | (isDirect ? constants.O_DIRECT : 0));
   const report: ReaderReport = { wrong: [], errors: [] };
+  let fd: number;
+  try {
+    fd = openSync(file, constants.O_RDONLY | (isDirect ? constants.O_DIRECT : 0));
+  } catch (error) {
+    return { wrong: [], errors: [nameOf(error)] };
+  }
   let state = seed * 7919 + 1;
   const random = (limit: number): number => {
     state = (Math.imul(state, 1_103_515_245) + 12_345) & 0x7fff_ffff;
@@ -44,7 +53,7 @@ function run({ file, reference, reads, seed, isDirect }: ReaderTask): ReaderRepo
       readAll(fd, out, offset);
       if (expected.compare(out, 0, out.length, offset, offset + out.length) !== 0) report.wrong.push(offset);
     } catch (error) {
-      report.errors.push(error instanceof Error && 'code' in error ? String(error.code) : String(error));
+      report.errors.push(nameOf(error));
     }
   }
   return report;
