@@ -8,7 +8,7 @@ import { randomBytes } from 'node:crypto';
 import { rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { errnoOf, ioError, TimebandError } from '../bands/errors.ts';
+import { ioError, TimebandError } from '../bands/errors.ts';
 import { utf8 } from '../bands/format/bytes.ts';
 import { createDirectory, listDirectory, readRegularFile, requireRealDirectory, TEMPORARY_PREFIX, writeNewFile } from '../bands/store/files.ts';
 import { currentProcess, type ProcessIdentity, stateOf } from './host.ts';
@@ -147,7 +147,7 @@ export async function breakLocks(directory: string): Promise<{ readonly removed:
   const kept: FoundLock[] = [];
   for (const lock of await listLocks(directory)) {
     const isRunning = lock.holder !== undefined && stateOf(lock.holder) === 'running';
-    if (!isRunning) await rm(lock.file, { force: true });
+    if (!isRunning) await rm(lock.file, { force: true, recursive: true }); // whatever stands there; links are not followed
     (isRunning ? kept : removed).push(lock);
   }
   return { removed, kept };
