@@ -58,6 +58,7 @@ export class Catalog {
       return await run(await this.#opened());
     } catch (error) {
       this.#isUnusable = causeCode(error) !== 'LEVEL_LOCKED';
+      if (isDamage(error)) await this.#putAsideQuietly();
       if (!this.#hasWarned)
         this.#warn(
           `the catalog in ${this.#directory} could not be used: ${messageOf(error)}. It is a cache; going on without it. Delete that folder if this happens again.`,
@@ -97,6 +98,15 @@ export class Catalog {
         else await sleep(RETRY_MS + Math.random() * RETRY_MS);
       }
     }
+  }
+
+  /** The next command then begins a new one. */
+  async #putAsideQuietly(): Promise<void> {
+    const database = this.#database;
+    this.#database = undefined;
+    await database?.then((opened) => opened.close()).catch(() => undefined); // it is damaged: closing may fail as well
+    await rm(`${this.#directory}.damaged`, { recursive: true, force: true });
+    await rename(this.#directory, `${this.#directory}.damaged`).catch(() => undefined); // somebody else has put it aside
   }
 
   async #putAside(): Promise<void> {
@@ -178,6 +188,13 @@ export class Catalog {
 
 function pageKey(volumeId: string, pageNumber: number): string {
   return `page!${volumeId}!${toHex(Uint8Array.of(pageNumber >>> 24, pageNumber >>> 16, pageNumber >>> 8, pageNumber))}`;
+}
+
+/** Whether LevelDB says that its files are damaged or gone, and not merely busy or out of reach. */
+function isDamage(error: unknown): boolean {
+  const cause = error instanceof Error ? error.cause : undefined;
+  const codes = [error, cause].map((one) => (typeof one === 'object' && one !== null && 'code' in one ? one.code : undefined));
+  return codes.includes('LEVEL_CORRUPTION') || (codes.includes('LEVEL_IO_ERROR') && messageOf(cause ?? error).includes('No such file'));
 }
 
 function causeCode(error: unknown): unknown {

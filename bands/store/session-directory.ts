@@ -132,6 +132,17 @@ export class SessionDirectory {
     }
   }
 
+  /** Whether the file of page `pageNumber` is the one that the manifest names, whatever a cache said of its content. */
+  async isPageFileIntact(pageNumber: number): Promise<boolean> {
+    try {
+      const maxBytes = entriesInPage(pageNumber, this.bandCount) * ENTRY_BYTES + RECORD_OVERHEAD_BYTES;
+      const sealed = await readRegularFile(this.pagePath(pageNumber), { maxBytes, what: 'index page' });
+      return equalBytes(nodePrimitives.sha256(sealed), this.manifest.pageDigests[pageNumber] ?? new Uint8Array(0));
+    } catch {
+      return false; // missing, cut or unreadable: not to be linked
+    }
+  }
+
   /** What the index says of band `bandIndex`; undefined for a zero band or one beyond the end. */
   async readBandEntry(bandIndex: number): Promise<StoredBand | undefined> {
     if (bandIndex >= this.bandCount) return undefined;

@@ -89,7 +89,7 @@ function seekRanges(libc: Libc, fd: number, sizeBytes: number): ByteRange[] | un
 /** `filefrag -s -v`: -s writes dirty data first, without which unwritten extents with new data would look empty. */
 async function filefragRanges(file: string, sizeBytes: number): Promise<ByteRange[] | undefined> {
   try {
-    const { stdout } = await run('filefrag', ['-s', '-v', '-b4096', '--', file], {
+    const { stdout } = await run('filefrag', ['-s', '-v', '-b512', '--', file], {
       maxBuffer: MAX_FILEFRAG_BYTES,
       env: { ...process.env, LC_ALL: 'C' },
     });
@@ -99,9 +99,10 @@ async function filefragRanges(file: string, sizeBytes: number): Promise<ByteRang
   }
 }
 
-/** Parses the output of `filefrag -v -b4096`; undefined if it is not understood completely. */
+/** Parses the output of `filefrag -v`, whose header names its unit (no file system has smaller blocks than 512 bytes, and larger units would round data away); undefined if it is not understood completely. */
 export function parseFilefrag(text: string, sizeBytes: number): ByteRange[] | undefined {
   const ranges: ByteRange[] = [];
+  const unitBytes = Number(/ blocks? of (\d+) bytes\)/.exec(text)?.[1] ?? 4096);
   const counted = /: (\d+) extents? found\s*$/.exec(text)?.[1];
   let extents = 0;
   for (const line of text.split('\n')) {
@@ -110,8 +111,8 @@ export function parseFilefrag(text: string, sizeBytes: number): ByteRange[] | un
     if (match === null) continue;
     extents++;
     if (/\bunwritten\b/.test(match[3] ?? '')) continue;
-    const offset = Number(match[1]) * 4096;
-    const end = Math.min((Number(match[2]) + 1) * 4096, sizeBytes);
+    const offset = Number(match[1]) * unitBytes;
+    const end = Math.min((Number(match[2]) + 1) * unitBytes, sizeBytes);
     if (end > offset) ranges.push({ offset, length: end - offset });
   }
   return counted === undefined || (extents === 0) !== (Number(counted) === 0) ? undefined : ranges;

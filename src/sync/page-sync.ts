@@ -249,7 +249,8 @@ export class PageSync {
     const file = incoming.pagePath(pageNumber);
     const baseDigest = base?.manifest.pageDigests[pageNumber];
     const isSame = baseDigest !== undefined && equalBytes(page.base, page.entries);
-    if (isSame && base !== undefined && linkOrCopy(base.pagePath(pageNumber), file) !== 'missing') return baseDigest;
+    if (isSame && base !== undefined && (await base.isPageFileIntact(pageNumber)) && linkOrCopy(base.pagePath(pageNumber), file) !== 'missing')
+      return baseDigest;
     const digest = await incoming.writeRecord(file, { kind: 'page', at: pageNumber }, page.entries);
     if (this.newPages.size < MAX_REMEMBERED_PAGES) this.newPages.set(pageNumber, { digest, entries: page.entries });
     return digest;

@@ -138,7 +138,7 @@ for (const fileSystem of FILE_SYSTEMS) {
     for (const [i, layout] of LAYOUTS.entries()) {
       const file = `${folder}/${i}.img`;
       lay(file, layout);
-      const text = execFileSync('filefrag', ['-s', '-v', '-b4096', '--', file], { encoding: 'utf8', env: { ...process.env, LC_ALL: 'C' } });
+      const text = execFileSync('filefrag', ['-s', '-v', '-b512', '--', file], { encoding: 'utf8', env: { ...process.env, LC_ALL: 'C' } });
       const ranges = parseFilefrag(text, layout.sizeBytes);
       if (ranges !== undefined) verifyRanges(t, new DataMap(ranges), layout, file);
     }
