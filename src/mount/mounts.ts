@@ -19,7 +19,7 @@ import { startServer } from './background.ts';
 import { type MountRecord, MountRegistry } from './registry.ts';
 import { IMAGE_NAME } from './session-tree.ts';
 
-const EXIT_WAIT_MS = 15_000;
+const EXIT_WAIT_MS = 60_000;
 const BUSY_WAIT_MS = 5_000;
 const POLL_MS = 25;
 
