@@ -63,11 +63,7 @@ async function readSlot(file: string): Promise<KeySlot> {
  * Opens the master key with the first slot that the passphrase fits; a damaged slot does not hide the others.
  * @throws TimebandError WRONG_KEY, REPOSITORY_CORRUPT (no slot can be read)
  */
-export async function openMasterKey(
-  keysDirectory: string,
-  passphrase: string,
-  binding: { readonly configDigest: Uint8Array; readonly onDeriving?: (() => void) | undefined },
-): Promise<Uint8Array> {
+export async function openMasterKey(keysDirectory: string, passphrase: string, configDigest: Uint8Array): Promise<Uint8Array> {
   const names = (await listDirectory(keysDirectory))
     .filter((name) => SLOT_NAME.test(name))
     .sort()
@@ -78,8 +74,7 @@ export async function openMasterKey(
     try {
       const slot = await readSlot(path.join(keysDirectory, name));
       tried++;
-      if (tried === 1) binding.onDeriving?.();
-      const masterKey = await trySlot(slot, passphrase, binding.configDigest);
+      const masterKey = await trySlot(slot, passphrase, configDigest);
       if (masterKey !== undefined) return masterKey;
     } catch (error) {
       damaged.push(messageOf(error));

@@ -49,8 +49,6 @@ export type Unlock = { readonly passphrase: string } | { readonly masterKey: Uin
 export interface OpenOptions {
   /** Gives each volume a cache of its index pages. */
   readonly pageCacheFor?: (volumeId: string) => PageCache | undefined;
-  /** Called when the key is about to be derived, which takes half a second: time to have the disk begin. */
-  readonly onDeriving?: (() => void) | undefined;
 }
 
 /** A volume whose record cannot be read; it never hides the others. */
@@ -111,10 +109,7 @@ export class Repository {
   static async open(root: string, unlock: Unlock, options: OpenOptions = {}): Promise<Repository> {
     const layout = repositoryLayout(path.resolve(root));
     const { config, digest } = await readConfig(layout);
-    const masterKey =
-      'masterKey' in unlock
-        ? Uint8Array.from(unlock.masterKey)
-        : await openMasterKey(layout.keys, unlock.passphrase, { configDigest: digest, onDeriving: options.onDeriving });
+    const masterKey = 'masterKey' in unlock ? Uint8Array.from(unlock.masterKey) : await openMasterKey(layout.keys, unlock.passphrase, digest);
     return new Repository(layout, config, { masterKey, options });
   }
 

@@ -1,25 +1,34 @@
 /** The pool of worker threads, one a core, each with two bands under way: one being read while one is computed on. */
 import { availableParallelism } from 'node:os';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Piscina } from 'piscina';
 import type { VolumeKeys } from '../format/keys.ts';
 import type { CipherName } from '../format/primitives.ts';
 import { type BandKeyMaterial, type BandTasks, fromWireError, type WireResult } from './tasks.ts';
 
 const TASKS_PER_WORKER = 2;
+/** How long a pool that is closed waits for threads that still load. */
+const LOADING_WAIT_MS = 10_000;
+const LOADING_POLL_MS = 5;
 
 export class BandPool {
   /** How many tasks keep every worker busy; hand in no more at once. */
   readonly capacity: number;
   readonly #piscina: Piscina;
+  readonly #threads: number;
+  /** Counts the threads that have loaded. */
+  readonly #loaded: Int32Array = new Int32Array(new SharedArrayBuffer(4));
 
   /** Threads are started at once, so that they are up when the first task comes. */
   constructor(threads: number = availableParallelism()) {
     this.capacity = threads * TASKS_PER_WORKER;
+    this.#threads = threads;
     this.#piscina = new Piscina({
       filename: new URL('./band-worker.js', import.meta.url).href,
       minThreads: threads,
       maxThreads: threads,
       concurrentTasksPerWorker: TASKS_PER_WORKER,
+      workerData: this.#loaded,
     });
   }
 
@@ -32,7 +41,15 @@ export class BandPool {
 
   /** Stops the threads. Wait for the tasks first. */
   async close(): Promise<void> {
+    await this.#waitUntilLoaded();
     await this.#piscina.destroy();
+  }
+
+  /** A thread that is stopped while it loads its modules can take the whole process with it (a fatal error in Node 20). */
+  async #waitUntilLoaded(): Promise<void> {
+    for (let waited = 0; Atomics.load(this.#loaded, 0) < this.#threads && waited < LOADING_WAIT_MS; waited += LOADING_POLL_MS) {
+      await delay(LOADING_POLL_MS);
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

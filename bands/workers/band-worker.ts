@@ -2,10 +2,11 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, constants, futimesSync, openSync, read, writeSync } from 'node:fs';
 import { open } from 'node:fs/promises';
+import { workerData } from 'node:worker_threads';
 import { crc32 } from 'node:zlib';
 import { nodePrimitives } from '../crypto/node-primitives.ts';
 import { createZstdCodec } from '../crypto/zstd.ts';
-import { ioError, TimebandError, withPath } from '../errors.ts';
+import { ioError, messageOf, TimebandError, withPath } from '../errors.ts';
 import {
   type BandContext,
   type BandScratch,
@@ -21,20 +22,24 @@ import { CHUNK_BYTES } from '../format/geometry.ts';
 import type { StoredBand } from '../format/index-page.ts';
 import { FILE_MODE, readFully } from '../store/files.ts';
 import { openBandFile } from '../store/open-band-file.ts';
-import { BufferPool, isZero, nonZeroRuns } from './buffers.ts';
+import { BufferPool, DIRECT_BLOCK_BYTES, isZero, nonZeroRuns } from './buffers.ts';
 import type {
   BandFileTask,
+  BandInput,
   BandKeyMaterial,
   CheckBandTask,
   CheckCrcTask,
   DecodeBandTask,
   RestoreBandResult,
   RestoreBandTask,
+  SourcePart,
   StoreBandResult,
   StoreBandTask,
   WireResult,
 } from './tasks.ts';
 import { toWireError } from './tasks.ts';
+
+if (workerData instanceof Int32Array) Atomics.add(workerData, 0, 1); // the pool waits for it before it stops a thread
 
 const codec = createZstdCodec();
 const buffers = new BufferPool();
@@ -67,43 +72,58 @@ function readAt(fd: number, out: Uint8Array, position: number): Promise<number> 
   });
 }
 
-async function readSource(task: StoreBandTask, out: Uint8Array): Promise<number> {
-  const ranges = task.dataRanges ?? [0, task.length];
+/** Fills `out`, a whole band; what is no data is zeros. @returns the bytes that were read */
+async function readInput(input: BandInput, out: Uint8Array): Promise<number> {
+  if ('bytes' in input) {
+    out.set(input.bytes);
+    out.fill(0, input.bytes.length);
+    return input.bytes.length;
+  }
   let filled = 0;
   let readBytes = 0;
-  for (let i = 0; i < ranges.length; i += 2) {
-    const start = ranges[i] ?? 0;
-    const end = start + (ranges[i + 1] ?? 0);
-    out.fill(0, filled, start);
-    for (let at = start; at < end; ) {
-      const got = await readSourcePart(task, out.subarray(at, end), task.offset + at);
-      at += got;
-      readBytes += got;
-    }
-    filled = end;
+  for (const part of input.parts) {
+    out.fill(0, filled, part.start);
+    await readPart(part, out);
+    filled = part.start + part.length;
+    readBytes += part.length;
   }
   out.fill(0, filled);
   return readBytes;
 }
 
-async function readSourcePart(task: StoreBandTask, out: Uint8Array, position: number): Promise<number> {
-  let got: number;
-  try {
-    got = await readAt(task.sourceFd, out, position);
-  } catch (cause) {
-    throw new TimebandError(`cannot read ${task.sourcePath} at byte ${position}: ${String(cause)}. No session was made.`, {
-      code: 'SOURCE_UNREADABLE',
-      cause,
-      path: task.sourcePath,
+async function readPart(part: SourcePart, out: Uint8Array): Promise<void> {
+  if (part.directFd !== undefined && (await readDirect(part.directFd, part, out))) return;
+  for (let done = 0; done < part.length; ) {
+    const got = await readAt(part.fd, out.subarray(part.start + done, part.start + part.length), part.position + done).catch((cause: unknown) => {
+      throw unreadable(part, part.position + done, cause);
     });
+    if (got === 0) throw cutShort(part, part.position + done);
+    done += got;
   }
-  if (got > 0) return got;
-  throw new TimebandError(
-    `${task.sourcePath} was cut to ${position} bytes or less while it was read. No session was made; run sync again when its size is at rest.`,
-    {
-      code: 'SOURCE_CHANGED',
-      path: task.sourcePath,
-    },
+}
+
+/** One read of whole blocks. @returns false if the page cache has to be asked: a short read, or none (EINVAL: blocks that do not fit, EIO: let it tell where) */
+async function readDirect(fd: number, { start, length, position }: SourcePart, out: Uint8Array): Promise<boolean> {
+  const end = Math.min(out.length, Math.ceil((start + length) / DIRECT_BLOCK_BYTES) * DIRECT_BLOCK_BYTES);
+  try {
+    return (await readAt(fd, out.subarray(start, end), position)) >= length;
+  } catch {
+    return false;
+  }
+}
+
+function unreadable({ path }: SourcePart, position: number, cause: unknown): TimebandError {
+  return new TimebandError(`cannot read ${path} at byte ${position}: ${messageOf(cause)}. No session was made.`, {
+    code: 'SOURCE_UNREADABLE',
+    cause,
+    path,
+  });
+}
+
+function cutShort({ path }: SourcePart, position: number): TimebandError {
+  return new TimebandError(
+    `${path} was cut to ${position} bytes or less while it was read. No session was made; run sync again when its size is at rest.`,
+    { code: 'SOURCE_CHANGED', path },
   );
 }
 
@@ -126,7 +146,7 @@ function writeBandFile(file: string, bytes: Uint8Array, mtimeSeconds: number): v
 }
 
 async function store(task: StoreBandTask, plain: Uint8Array): Promise<StoreBandResult> {
-  const readBytes = await readSource(task, plain);
+  const readBytes = await readInput(task.input, plain);
   // From here to the end nothing waits: the scratch buffers are this thread's alone.
   if (isZero(plain)) return { status: 'zero', readBytes };
   const fingerprint = nodePrimitives.fingerprint(task.keys.fingerprintKey, plain);

@@ -2,6 +2,8 @@
 
 const MAX_ZEROS_BYTES = 4_194_304;
 const zeros = new Uint8Array(MAX_ZEROS_BYTES);
+/** Reads past the page cache (O_DIRECT) begin and end at multiples of this, in the file and in memory; all common devices agree with it. */
+export const DIRECT_BLOCK_BYTES = 4096;
 /** Granularity of holes in a restored file: the block size of the common file systems. */
 const BLOCK_BYTES = 4096;
 
@@ -33,7 +35,7 @@ export class BufferPool {
   async use<T>(length: number, run: (buffer: Uint8Array) => Promise<T>): Promise<T> {
     const at = this.#free.findIndex((one) => one.length >= length);
     if (at < 0) this.#free.pop(); // one too small makes room for the one that is made
-    const buffer = at >= 0 ? (this.#free.splice(at, 1)[0] ?? new Uint8Array(length)) : new Uint8Array(roundUp(length));
+    const buffer = at >= 0 ? (this.#free.splice(at, 1)[0] ?? new Uint8Array(length)) : pageAligned(roundUp(length));
     try {
       return await run(buffer.subarray(0, length));
     } finally {
@@ -46,4 +48,12 @@ export class BufferPool {
 function roundUp(length: number): number {
   const step = 524_288;
   return Math.ceil(length / step) * step;
+}
+
+declare const WebAssembly: { readonly Memory: new (size: { readonly initial: number }) => { readonly buffer: ArrayBuffer } };
+const WASM_PAGE_BYTES = 65_536;
+
+/** Zeroed memory that begins at a page, as O_DIRECT needs it: in JavaScript only WebAssembly's does so for certain. */
+export function pageAligned(bytes: number): Uint8Array {
+  return new Uint8Array(new WebAssembly.Memory({ initial: Math.ceil(bytes / WASM_PAGE_BYTES) }).buffer, 0, bytes);
 }

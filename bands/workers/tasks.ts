@@ -15,17 +15,26 @@ export interface BandKeyMaterial {
   readonly domainId: Uint8Array;
 }
 
+/** A run of a band's bytes, and where to read it. */
+export interface SourcePart {
+  readonly fd: number;
+  /** The same file with O_DIRECT; then `start` and `position` are multiples of 4 KiB. */
+  readonly directFd: number | undefined;
+  readonly path: string;
+  /** In the file, in bytes. */
+  readonly position: number;
+  /** Within the band; parts are in order and do not overlap. */
+  readonly start: number;
+  readonly length: number;
+}
+
+/** What a band holds: parts to read, with zeros between them; or its bytes, over a SharedArrayBuffer. */
+export type BandInput = { readonly parts: readonly SourcePart[] } | { readonly bytes: Uint8Array };
+
 /** Read one band of a source; compare it with the base; seal and write it if it changed. */
 export interface StoreBandTask {
   readonly keys: BandKeyMaterial;
-  readonly sourceFd: number;
-  readonly sourcePath: string;
-  /** Where the band starts in the source. */
-  readonly offset: number;
-  /** Bytes of the source in this band; the rest is padding. */
-  readonly length: number;
-  /** Parts of [0, length) that hold data, as pairs offset, length; undefined: all of it. The rest is zeros. */
-  readonly dataRanges: readonly number[] | undefined;
+  readonly input: BandInput;
   /** Fingerprint of the band in the base; undefined: a zero band, or no base. */
   readonly baseFingerprint: Uint8Array | undefined;
   /** Where to write the band file; undefined: only measure it. */

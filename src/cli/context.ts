@@ -54,15 +54,11 @@ export class CommandContext {
   }
 
   /** Opens the repository, and the catalog beside it, for the time of `run`. */
-  async withRepository<T>(run: (repository: Repository, catalog: Catalog) => Promise<T>, onDeriving?: () => void): Promise<T> {
+  async withRepository<T>(run: (repository: Repository, catalog: Catalog) => Promise<T>): Promise<T> {
     const { config } = await readConfig(repositoryLayout(this.repositoryPath)); // before anybody is asked for a passphrase
     const passphrase = await getPassphrase(this.options, this.terminal);
     await using catalog = new Catalog(this.stateDirectory, toHex(config.id), (message) => this.warn(message));
-    using repository = await Repository.open(
-      this.repositoryPath,
-      { passphrase },
-      { pageCacheFor: (volumeId) => catalog.pageCache(volumeId), onDeriving },
-    );
+    using repository = await Repository.open(this.repositoryPath, { passphrase }, { pageCacheFor: (volumeId) => catalog.pageCache(volumeId) });
     return await run(repository, catalog);
   }
 

@@ -6,6 +6,7 @@ import { execFile } from 'node:child_process';
 import { statfs } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { type ByteRange, mergeRanges } from '../../bands/format/geometry.ts';
+import { DIRECT_BLOCK_BYTES } from '../../bands/workers/buffers.ts';
 import { type Libc, loadLibc } from './libc.ts';
 
 const run = promisify(execFile);
@@ -20,8 +21,9 @@ export class DataMap {
   readonly ranges: readonly ByteRange[];
   readonly dataBytes: number;
 
-  constructor(ranges: readonly ByteRange[]) {
-    this.ranges = joinSmallHoles(ranges);
+  /** @param sizeBytes of the volume, where the last range ends at the latest */
+  constructor(ranges: readonly ByteRange[], sizeBytes: number) {
+    this.ranges = joinSmallHoles(ranges.map((range) => roundOut(range, sizeBytes)));
     this.dataBytes = this.ranges.reduce((sum, range) => sum + range.length, 0);
   }
 
@@ -51,6 +53,13 @@ export class DataMap {
   }
 }
 
+/** To whole blocks, as reads past the page cache need them; what is added reads as zeros. */
+function roundOut({ offset, length }: ByteRange, sizeBytes: number): ByteRange {
+  const start = offset - (offset % DIRECT_BLOCK_BYTES);
+  const end = Math.ceil((offset + length) / DIRECT_BLOCK_BYTES) * DIRECT_BLOCK_BYTES;
+  return { offset: start, length: Math.min(end, sizeBytes) - start };
+}
+
 function joinSmallHoles(ranges: readonly ByteRange[]): ByteRange[] {
   const joined: { offset: number; length: number }[] = [];
   for (const range of mergeRanges(ranges)) {
@@ -67,7 +76,7 @@ export async function readDataMap(file: { readonly fd: number; readonly path: st
   if (!TRUSTED_FILE_SYSTEMS.has(type)) return undefined;
   const libc = loadLibc();
   const ranges = libc === undefined ? await filefragRanges(file.path, file.sizeBytes) : seekRanges(libc, file.fd, file.sizeBytes);
-  return ranges === undefined ? undefined : new DataMap(ranges);
+  return ranges === undefined ? undefined : new DataMap(ranges, file.sizeBytes);
 }
 
 function seekRanges(libc: Libc, fd: number, sizeBytes: number): ByteRange[] | undefined {

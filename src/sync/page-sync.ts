@@ -189,17 +189,11 @@ export class PageSync {
   ): Promise<void> {
     const { view, context, pool, sessionMs } = this.#input;
     const bandIndex = pageNumber * ENTRIES_PER_PAGE + i;
-    const result = await pool.run('storeBand', {
-      keys: this.#keys,
-      sourceFd: view.fd,
-      sourcePath: view.location,
-      offset: bandIndex * context.bandBytes,
-      length: bandLengthOf(bandIndex, view.sizeBytes, context.bandBytes),
-      dataRanges: this.#dataRanges(pageNumber, i),
-      baseFingerprint: page.baseFingerprint,
-      file: page.file,
-      mtimeSeconds: sessionMs / 1000,
-    });
+    const range = { offset: bandIndex * context.bandBytes, length: bandLengthOf(bandIndex, view.sizeBytes, context.bandBytes) };
+    const { file, baseFingerprint } = page;
+    const result = await view.withBand(range, this.#dataRanges(pageNumber, i), (input) =>
+      pool.run('storeBand', { keys: this.#keys, input, baseFingerprint, file, mtimeSeconds: sessionMs / 1000 }),
+    );
     this.counts.readBytes += result.readBytes;
     if (result.status === 'zero') this.#takeZero(page, i);
     if (result.status !== 'stored') return;

@@ -2,34 +2,43 @@
  * Making a session. The order is what keeps it safe: lock, freeze the source, store, link, write the records, make all
  * durable, rename (the commit), and only then tell the catalog and the source.
  */
-import { hostname } from 'node:os';
-import path from 'node:path';
 import { messageOf, TimebandError } from '../../bands/errors.ts';
-import { Bitmap } from '../../bands/format/bitmap.ts';
-import { bandCountOf, DEFAULT_BAND_BYTES, isBandBytes } from '../../bands/format/geometry.ts';
-import { checkTag, type Labels, labelsCodec, NO_LABELS } from '../../bands/format/labels.ts';
-import { type Manifest, manifestCodec } from '../../bands/format/manifest.ts';
+import { type ByteRange, bandCountOf, DEFAULT_BAND_BYTES, isBandBytes } from '../../bands/format/geometry.ts';
+import { checkTag } from '../../bands/format/labels.ts';
+import type { Manifest } from '../../bands/format/manifest.ts';
 import { nextSessionId, parseSessionId } from '../../bands/format/session-id.ts';
 import { checkVolumeName } from '../../bands/format/volume-record.ts';
-import { SESSION_FILES, type SessionDirectory, type VolumeContext } from '../../bands/store/session-directory.ts';
+import type { SessionDirectory, VolumeContext } from '../../bands/store/session-directory.ts';
 import { BandPool } from '../../bands/workers/band-pool.ts';
 import type { Catalog } from '../catalog.ts';
 import { Lock } from '../locks.ts';
 import type { OnProgress } from '../progress.ts';
 import type { Repository } from '../repository.ts';
 import { absoluteLocation } from '../sources/image-source.ts';
-import { openSource } from '../sources/open-source.ts';
-import type { BaseToken, ChangeSet, SourceView } from '../sources/source.ts';
-import { PROGRAM } from '../version.ts';
+import { chooseSource, isAddress } from '../sources/open-source.ts';
+import type { ChangeSet, SourceKind, SourceOwner, SourceView } from '../sources/source.ts';
 import type { Volume } from '../volume.ts';
+import { commitSession, keepUnchanged, tokenOf } from './commit.ts';
 import { clearIncoming, Incoming } from './incoming.ts';
 import { interrupted, PageSync } from './page-sync.ts';
+import { missedBands, type ReadScope, readScope } from './read-scope.ts';
 import { checkRollback } from './rollback.ts';
+
+/** Below so many bands to read, their holes are read, too: to find them would take longer. */
+const FEW_BANDS = 64;
+
+/** What the user knows to have changed since the session `since`; anything else is linked unread. */
+export interface UserChanges {
+  readonly since: string;
+  readonly ranges: readonly ByteRange[];
+}
 
 export interface SyncOptions {
   readonly name: string;
   /** Where the data is; undefined: where it was the last time. */
   readonly location?: string | undefined;
+  /** How to read it; undefined: the best way that applies. */
+  readonly sourceKind?: SourceKind | undefined;
   readonly tags?: readonly string[];
   readonly note?: string;
   /** For a new volume. */
@@ -40,8 +49,9 @@ export interface SyncOptions {
   readonly isDryRun?: boolean;
   /** Take a newest session that is older or another than the catalog remembers. */
   readonly acceptsRollback?: boolean;
-  /** What the user knows to have changed since `since`; anything else is linked unread. */
-  readonly changes?: { readonly since: string; readonly ranges: readonly { readonly offset: number; readonly length: number }[] } | undefined;
+  readonly changes?: UserChanges | undefined;
+  /** Read everything and report what the source should have named as changed. */
+  readonly verifiesChanges?: boolean;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: OnProgress | undefined;
 }
@@ -51,6 +61,8 @@ export interface SyncEnvironment {
   readonly catalog?: Catalog | undefined;
   readonly pool?: BandPool | undefined;
   readonly nowMs?: () => number;
+  /** Where sources keep what belongs to this machine; undefined: nowhere. */
+  readonly stateDirectory?: string | undefined;
 }
 
 export interface SyncResult {
@@ -70,6 +82,8 @@ export interface SyncResult {
   readonly writtenBytes: number;
   readonly storedBytes: number;
   readonly durationMs: number;
+  /** Bands that changed although the source said that they had not. Earlier sessions may lack such changes. */
+  readonly missedBands: number;
   readonly warnings: readonly string[];
 }
 
@@ -83,8 +97,13 @@ export async function syncVolume(repository: Repository, options: SyncOptions, e
   const existing = await repository.findVolume(options.name);
   checkBandSize(options.bandBytes, existing);
   const location = await chooseLocation(options, existing, environment.catalog);
-  await using view = disposable(await openSource(location));
-  if (options.isDryRun === true) return await runSync(repository, { options, environment, view: view.it, volume: existing });
+  const { driver } = await chooseSource(location, options.sourceKind);
+  const open = async (volume: Volume | undefined): Promise<Disposer> =>
+    disposable(await driver.open(location, { owner: ownerOf(repository, volume), stateDirectory: environment.stateDirectory }));
+  if (options.isDryRun === true) {
+    await using view = await open(existing);
+    return await runSync(repository, { options, environment, view: view.it, volume: existing });
+  }
   const volume = existing ?? (await repository.createVolume(options.name, options.bandBytes === undefined ? {} : { bandBytes: options.bandBytes }));
   await using _lock = await Lock.acquire(repository.layout.locks, {
     scope: volume.id,
@@ -93,6 +112,7 @@ export async function syncVolume(repository: Repository, options: SyncOptions, e
   });
   try {
     await clearIncoming(volume);
+    await using view = await open(volume); // under the lock: its leftovers of a killed sync are nobody else's
     return await runSync(repository, { options, environment, view: view.it, volume });
   } catch (error) {
     if (existing === undefined) await repository.removeEmptyVolume(volume); // under the lock: nobody else is syncing into it
@@ -111,12 +131,18 @@ function checkBandSize(bandBytes: number | undefined, existing: Volume | undefin
   );
 }
 
-function disposable(it: SourceView): { readonly it: SourceView } & AsyncDisposable {
+type Disposer = { readonly it: SourceView } & AsyncDisposable;
+
+function ownerOf(repository: Repository, volume: Volume | undefined): SourceOwner | undefined {
+  return volume === undefined ? undefined : { repositoryId: repository.id, volumeId: volume.id };
+}
+
+function disposable(it: SourceView): Disposer {
   return { it, [Symbol.asyncDispose]: () => it.close() };
 }
 
 async function chooseLocation(options: SyncOptions, volume: Volume | undefined, catalog: Catalog | undefined): Promise<string> {
-  if (options.location !== undefined) return await absoluteLocation(options.location);
+  if (options.location !== undefined) return isAddress(options.location) ? options.location : await absoluteLocation(options.location);
   if (volume === undefined) {
     throw new TimebandError(
       `volume "${options.name}" is not in the repository yet. Say where its data is: timeband sync ${options.name}=/path/to/image`,
@@ -147,7 +173,7 @@ interface Job {
 interface Plan {
   readonly base: SessionDirectory | undefined;
   readonly context: VolumeContext;
-  readonly candidates: Bitmap | undefined;
+  readonly scope: ReadScope;
   readonly sessionId: string;
   readonly startedMs: number;
   readonly warnings: string[];
@@ -156,19 +182,27 @@ interface Plan {
 async function runSync(repository: Repository, job: Job): Promise<SyncResult> {
   const startedAt = performance.now();
   const plan = await makePlan(repository, job);
-  const incoming = job.options.isDryRun === true || job.volume === undefined ? undefined : await Incoming.create(job.volume);
+  let attempt = await readAndStore(job, plan, plan.scope);
   try {
-    const pages = await storePages(job, plan, incoming);
-    const isCreated = incoming !== undefined && pages.hasChanges;
-    if (isCreated) await commit(repository, job, { ...plan, incoming, pages, finishedMs: (job.environment.nowMs ?? Date.now)() });
-    else await rememberUnchanged(job, plan);
-    return describe(job, plan, { pages, isCreated, durationMs: Math.round(performance.now() - startedAt) });
+    const missed = missedBands(plan.scope, attempt.pages.changed);
+    if (missed > 0) plan.warnings.push(distrust(job.view, missed, plan.base));
+    if (missed > 0 && plan.scope.candidates !== undefined) {
+      await attempt.incoming?.discard();
+      attempt = await readAndStore(job, plan, { ...plan.scope, candidates: undefined });
+    }
+    const missedAtLast = missed > 0 ? missedBands(plan.scope, attempt.pages.changed) : 0;
+    const isCreated = await finish(repository, job, { plan, ...attempt, isTrusted: missed === 0 });
+    return describe(job, plan, { pages: attempt.pages, isCreated, missedBands: missedAtLast, durationMs: Math.round(performance.now() - startedAt) });
   } catch (error) {
-    // Ctrl-C reaches child processes, too: what fails because of it is not worth telling.
-    throw job.options.signal?.aborted === true ? interrupted() : error;
+    throw orInterrupted(job, error);
   } finally {
-    await incoming?.discard(); // after a commit there is nothing at that path
+    await attempt.incoming?.discard(); // after a commit there is nothing at that path
   }
+}
+
+/** Ctrl-C reaches child processes, too: what fails because of it is not worth telling. */
+function orInterrupted({ options }: Job, error: unknown): unknown {
+  return options.signal?.aborted === true ? interrupted() : error;
 }
 
 async function makePlan(repository: Repository, job: Job): Promise<Plan> {
@@ -180,23 +214,55 @@ async function makePlan(repository: Repository, job: Job): Promise<Plan> {
   const warnings = [...view.warnings];
   if (isClockBehind)
     warnings.push(`the clock of this machine is behind the newest session (${base?.sessionId}); the new one is named 1 ms later. Check the clock.`);
-  const token =
-    base === undefined || volume === undefined ? undefined : { repositoryId: repository.id, volumeId: volume.id, sessionId: base.sessionId };
-  const candidates = await findCandidates(job, { base, context, token, warnings });
-  return { base, context, candidates, sessionId, startedMs, warnings };
+  const owner = ownerOf(repository, volume);
+  const token = base === undefined || owner === undefined ? undefined : tokenOf(owner, base.manifestDigest);
+  const changes = options.changes === undefined ? await view.changesSince(token) : userChanges(options.changes, base);
+  if (!changes.isKnown && changes.reason !== undefined) warnings.push(`reading everything: ${changes.reason}.`);
+  const { sizeBytes } = view;
+  const scope = readScope({ changes, base, sizeBytes, bandBytes: context.bandBytes, readsAll: options.verifiesChanges ?? false });
+  return { base, context, scope, sessionId, startedMs, warnings };
+}
+
+function userChanges(changes: UserChanges, base: SessionDirectory | undefined): ChangeSet {
+  if (base?.sessionId === changes.since) return { isKnown: true, ranges: changes.ranges };
+  return { isKnown: false, reason: `the changed ranges count from session ${changes.since}, but the newest session is ${base?.sessionId ?? 'none'}` };
+}
+
+function distrust(view: SourceView, missed: number, base: SessionDirectory | undefined): string {
+  return (
+    `THE CHANGE TRACKING OF ${view.location} (${view.kind}) CANNOT BE TRUSTED: at least ${missed} band(s) changed since session ${base?.sessionId} without being named. ` +
+    'Everything was read for this session, so it is right; sessions before it may lack changes. Use --source image or --source device, or --verify-changes each time, until the cause is known.'
+  );
+}
+
+interface Attempt {
+  readonly incoming: Incoming | undefined;
+  readonly pages: PageSync;
+}
+
+/** Reads what `scope` asks for and stores what changed; leaves nothing behind if it fails. */
+async function readAndStore(job: Job, plan: Plan, scope: ReadScope): Promise<Attempt> {
+  const incoming = job.options.isDryRun === true || job.volume === undefined ? undefined : await Incoming.create(job.volume);
+  try {
+    return { incoming, pages: await storePages(job, { ...plan, scope }, incoming) };
+  } catch (error) {
+    await incoming?.discard();
+    throw orInterrupted(job, error);
+  }
 }
 
 async function storePages({ options, environment, view }: Job, plan: Plan, incoming: Incoming | undefined): Promise<PageSync> {
   const ownPool = environment.pool === undefined ? new BandPool() : undefined;
   const pool = environment.pool ?? ownPool;
   if (pool === undefined) throw new RangeError('pool: none');
+  const { candidates } = plan.scope;
   try {
     const pages = new PageSync({
       view,
-      dataMap: plan.candidates === undefined ? await view.readDataMap() : undefined, // few bands: reading their holes is cheaper
+      dataMap: candidates === undefined || candidates.count() > FEW_BANDS ? await view.readDataMap() : undefined,
       context: plan.context,
       base: plan.base,
-      candidates: plan.candidates,
+      candidates,
       pool,
       incoming,
       sessionMs: parseSessionId(plan.sessionId) ?? plan.startedMs,
@@ -218,16 +284,28 @@ async function storePages({ options, environment, view }: Job, plan: Plan, incom
   }
 }
 
-async function rememberUnchanged({ environment: { catalog }, options, view, volume }: Job, { base }: Plan): Promise<void> {
-  if (volume === undefined || options.isDryRun === true) return;
-  await catalog?.rememberSource(volume.id, { kind: view.kind, location: view.location });
-  if (base !== undefined) await catalog?.rememberNewest(volume.id, base);
+/** Commits what changed. @returns whether there is a new session */
+async function finish(repository: Repository, job: Job, done: Attempt & { readonly plan: Plan; readonly isTrusted: boolean }): Promise<boolean> {
+  const { options, environment, view, volume } = job;
+  const { plan, incoming, pages } = done;
+  const owner = ownerOf(repository, volume);
+  if (volume === undefined || owner === undefined || incoming === undefined) return false; // a dry run
+  const session = { volume, owner, view, catalog: environment.catalog, keepsReference: done.isTrusted && options.changes === undefined };
+  if (!pages.hasChanges) {
+    plan.warnings.push(...(await keepUnchanged(session, plan.base)));
+    return false;
+  }
+  const { tags = [], note = '' } = options;
+  const { base, sessionId, startedMs } = plan;
+  const finishedMs = (environment.nowMs ?? Date.now)();
+  plan.warnings.push(...(await commitSession({ ...session, base, sessionId, startedMs, finishedMs, tags, note, incoming, pages })));
+  return true;
 }
 
 function describe(
   { options, view }: Job,
   plan: Plan,
-  done: { readonly pages: PageSync; readonly isCreated: boolean; readonly durationMs: number },
+  done: { readonly pages: PageSync; readonly isCreated: boolean; readonly missedBands: number; readonly durationMs: number },
 ): SyncResult {
   const { counts } = done.pages;
   const isDryRun = options.isDryRun ?? false;
@@ -248,6 +326,7 @@ function describe(
     writtenBytes: counts.writtenBytes,
     storedBytes: totals?.storedBytes ?? 0,
     durationMs: done.durationMs,
+    missedBands: done.missedBands,
     warnings: plan.warnings,
   };
 }
@@ -270,84 +349,4 @@ async function openNewest(volume: Volume, newest: string): Promise<SessionDirect
       { code: cause instanceof TimebandError ? cause.code : 'IO_ERROR', cause },
     );
   }
-}
-
-/** The bands that must be read; undefined: all of them. */
-async function findCandidates(
-  { options, view }: Job,
-  known: {
-    readonly base: SessionDirectory | undefined;
-    readonly context: VolumeContext;
-    readonly token: BaseToken | undefined;
-    readonly warnings: string[];
-  },
-): Promise<Bitmap | undefined> {
-  const { base, context } = known;
-  const changes: ChangeSet = options.changes === undefined ? await view.changesSince(known.token) : userChanges(options.changes, base);
-  if (!changes.isKnown || base === undefined) {
-    if (!changes.isKnown && changes.reason !== undefined) known.warnings.push(`reading everything: ${changes.reason}.`);
-    return undefined;
-  }
-  const { bandBytes } = context;
-  const candidates = new Bitmap(bandCountOf(view.sizeBytes, bandBytes));
-  const oldSize = base.manifest.sizeBytes;
-  const resized = oldSize === view.sizeBytes ? [] : [{ offset: Math.min(oldSize, view.sizeBytes), length: Math.abs(oldSize - view.sizeBytes) }];
-  for (const { offset, length } of [...changes.ranges, ...resized]) {
-    if (length > 0) candidates.setRange(Math.floor(offset / bandBytes), Math.ceil((offset + length) / bandBytes));
-  }
-  // A size that is no whole band: what lies behind the old or new end within the last band changed with it.
-  if (resized.length > 0) candidates.setRange(Math.floor(Math.min(oldSize, view.sizeBytes) / bandBytes), candidates.size);
-  return candidates;
-}
-
-function userChanges(changes: NonNullable<SyncOptions['changes']>, base: SessionDirectory | undefined): ChangeSet {
-  if (base?.sessionId === changes.since) return { isKnown: true, ranges: changes.ranges };
-  return { isKnown: false, reason: `the changed ranges count from session ${changes.since}, but the newest session is ${base?.sessionId ?? 'none'}` };
-}
-
-interface Finished extends Plan {
-  readonly incoming: Incoming;
-  readonly pages: PageSync;
-  readonly finishedMs: number;
-}
-
-async function commit(repository: Repository, { options, environment, view, volume }: Job, done: Finished): Promise<void> {
-  const { incoming, pages, base, sessionId } = done;
-  if (volume === undefined) throw new RangeError('volume: none to commit to');
-  const at = (name: keyof typeof SESSION_FILES): string => path.join(incoming.directory, SESSION_FILES[name]);
-  const bitmapDigest = await incoming.writeRecord(at('bitmap'), { kind: 'bitmap', at: sessionId }, pages.changed.encode());
-  const { counts } = pages;
-  const manifest: Manifest = {
-    sessionId,
-    volumeId: volume.context.volumeId,
-    sizeBytes: view.sizeBytes,
-    bandBytes: volume.context.bandBytes,
-    startedMs: done.startedMs,
-    finishedMs: done.finishedMs,
-    base: base === undefined ? undefined : { sessionId: base.sessionId, manifestDigest: base.manifestDigest },
-    pageDigests: pages.pageDigests,
-    bitmapDigest,
-    source: { kind: view.kind, location: view.location, host: hostname() },
-    totals: {
-      bands: bandCountOf(view.sizeBytes, volume.context.bandBytes),
-      zeroBands: counts.zeroBands,
-      changedBands: counts.changedBands,
-      storedBytes: counts.storedBytes,
-      writtenBytes: counts.writtenBytes,
-    },
-    program: PROGRAM,
-  };
-  const manifestDigest = await incoming.writeRecord(at('manifest'), { kind: 'manifest', at: sessionId }, manifestCodec.encode(manifest));
-  const labels = newLabels(options);
-  if (labels !== undefined) await incoming.writeRecord(at('labels'), { kind: 'labels', at: sessionId }, labelsCodec.encode(labels));
-  await incoming.commit(sessionId);
-  await environment.catalog?.rememberPages(volume.id, pages.newPages);
-  await environment.catalog?.rememberNewest(volume.id, { sessionId, manifestDigest });
-  await environment.catalog?.rememberSource(volume.id, { kind: view.kind, location: view.location });
-  await view.committed({ repositoryId: repository.id, volumeId: volume.id, sessionId });
-}
-
-function newLabels({ tags = [], note = '' }: SyncOptions): Labels | undefined {
-  if (tags.length === 0 && note === '') return undefined;
-  return { ...NO_LABELS, tags: [...new Set(tags)].sort(), note };
 }

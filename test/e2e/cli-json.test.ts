@@ -10,7 +10,7 @@ import { sh, type Workspace, workspace } from '../support/workspace.ts';
 const BAND = 262_144;
 /** Fields of the documents. A field may come, none may go or change its name. */
 const SYNC_RESULT =
-  'volume status session base source sizeBytes bands zeroBands changedBands writtenBands linkedBands readBytes writtenBytes storedBytes durationMs warnings';
+  'volume status session base source sizeBytes bands zeroBands changedBands writtenBands linkedBands readBytes writtenBytes storedBytes durationMs missedBands warnings';
 const SESSION = 'volume session time sizeBytes bandBytes bands zeroBands changedBands storedBytes writtenBytes base source tags note problem';
 const FIELDS = {
   init: 'repository id cipher',

@@ -140,7 +140,7 @@ for (const fileSystem of FILE_SYSTEMS) {
       lay(file, layout);
       const text = execFileSync('filefrag', ['-s', '-v', '-b512', '--', file], { encoding: 'utf8', env: { ...process.env, LC_ALL: 'C' } });
       const ranges = parseFilefrag(text, layout.sizeBytes);
-      if (ranges !== undefined) verifyRanges(t, new DataMap(ranges), layout, file);
+      if (ranges !== undefined) verifyRanges(t, new DataMap(ranges, layout.sizeBytes), layout, file);
     }
   });
 }
@@ -153,7 +153,10 @@ test('what lies within a range is what a search through all ranges finds', (t) =
   const ranges = fc.array(fc.record({ offset: fc.nat(5_000_000), length: fc.integer({ min: 1, max: 300_000 }) }), { maxLength: 20 });
   fc.assert(
     fc.property(ranges, fc.nat(5_000_000), fc.integer({ min: 1, max: 2_000_000 }), (all, offset, length) => {
-      const map = new DataMap(all.toSorted((a, b) => a.offset - b.offset));
+      const map = new DataMap(
+        all.toSorted((a, b) => a.offset - b.offset),
+        8_000_000,
+      );
       const expected = map.ranges
         .map((range) => [Math.max(range.offset, offset), Math.min(range.offset + range.length, offset + length)] as const)
         .filter(([start, end]) => start < end)

@@ -2,7 +2,7 @@ import { messageOf, TimebandError } from '../../../bands/errors.ts';
 import type { ByteRange } from '../../../bands/format/geometry.ts';
 import { BandPool } from '../../../bands/workers/band-pool.ts';
 import { readChangedRanges } from '../../sources/changed-ranges.ts';
-import { warmSource } from '../../sources/warm-source.ts';
+import { checkSourceKind } from '../../sources/open-source.ts';
 import { type SyncOptions, type SyncResult, syncVolume } from '../../sync/sync.ts';
 import type { CommandContext } from '../context.ts';
 import type { Define } from '../define.ts';
@@ -26,15 +26,14 @@ export function addSync(define: Define): void {
         .option('--force', 'make a session even if nothing changed')
         .option('--dry-run', 'report what would be stored, and store nothing')
         .option('--accept-rollback', 'go on although the newest session is older or another than this machine has seen')
+        .option('--source <kind>', 'how to read SOURCE, instead of the best way that applies (see "sources")')
+        .option('--verify-changes', 'read everything, and report what the source should have named as changed')
         .option('--changed-ranges <file>', 'read only these ranges: lines "OFFSET LENGTH" in bytes; needs --since')
         .option('--since <session>', 'the session id that the changed ranges count from'),
     async (context, [volumes], options) => {
       const requests = parseRequests(volumes as string[]);
       const changes = await readChanges(options, requests.length);
       await using pool = new BandPool(); // threads start while the key is derived
-      const warm = (): void => {
-        for (const { location } of requests) if (location !== undefined) void warmSource(location);
-      };
       const results: SyncResult[] = [];
       const failures: Failure[] = [];
       await context.withRepository(async (repository, catalog) => {
@@ -42,10 +41,11 @@ export function addSync(define: Define): void {
           const progress = context.progress(request.name);
           try {
             const syncOptions = toSyncOptions(request, options, { changes, signal: context.terminal.signal, onProgress: progress?.update });
-            const result = await syncVolume(repository, syncOptions, { catalog, pool });
+            const result = await syncVolume(repository, syncOptions, { catalog, pool, stateDirectory: context.stateDirectory });
             progress?.end();
             results.push(result);
             for (const warning of result.warnings) context.warn(warning);
+            if (result.missedBands > 0) context.exitCode = EXIT.incomplete;
             if (context.options.json !== true) context.print(describeResult(result), undefined);
           } catch (error) {
             progress?.end();
@@ -54,7 +54,7 @@ export function addSync(define: Define): void {
             context.terminal.stderr.write(`timeband: ${request.name}: ${messageOf(error)}\n`);
           }
         }
-      }, warm);
+      });
       finish(context, results, failures);
     },
   );
@@ -115,6 +115,8 @@ function toSyncOptions(
     bandBytes: typeof options['bandSize'] === 'string' ? parseBandSize(options['bandSize']) : undefined,
     isForced: options['force'] === true,
     isDryRun: options['dryRun'] === true,
+    sourceKind: typeof options['source'] === 'string' ? checkSourceKind(options['source']) : undefined,
+    verifiesChanges: options['verifyChanges'] === true,
     acceptsRollback: options['acceptRollback'] === true,
   };
 }

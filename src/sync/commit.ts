@@ -1,0 +1,132 @@
+/** The end of a sync: the records of a new session, its commit, and what is remembered of it. */
+import { hostname } from 'node:os';
+import path from 'node:path';
+import { messageOf } from '../../bands/errors.ts';
+import { toHex } from '../../bands/format/bytes.ts';
+import { bandCountOf } from '../../bands/format/geometry.ts';
+import { type Labels, labelsCodec, NO_LABELS } from '../../bands/format/labels.ts';
+import { type Manifest, manifestCodec } from '../../bands/format/manifest.ts';
+import { SESSION_FILES, type SessionDirectory } from '../../bands/store/session-directory.ts';
+import type { Catalog } from '../catalog.ts';
+import type { SessionToken, SourceOwner, SourceView } from '../sources/source.ts';
+import { PROGRAM } from '../version.ts';
+import type { Volume } from '../volume.ts';
+import type { Incoming } from './incoming.ts';
+import type { PageSync } from './page-sync.ts';
+
+const COMMIT_ID_BYTES = 16;
+
+export interface FinishedSession {
+  readonly volume: Volume;
+  readonly owner: SourceOwner;
+  readonly view: SourceView;
+  readonly catalog: Catalog | undefined;
+  readonly base: SessionDirectory | undefined;
+  readonly sessionId: string;
+  readonly startedMs: number;
+  readonly finishedMs: number;
+  readonly tags: readonly string[];
+  readonly note: string;
+  readonly incoming: Incoming;
+  readonly pages: PageSync;
+  /** Whether what the source froze may be what the next change set counts from. */
+  readonly keepsReference: boolean;
+}
+
+/** Writes the records and commits. @returns warnings @throws TimebandError and nothing is committed */
+export async function commitSession(session: FinishedSession): Promise<string[]> {
+  const { volume, incoming, pages, view, sessionId, catalog } = session;
+  const at = (name: keyof typeof SESSION_FILES): string => path.join(incoming.directory, SESSION_FILES[name]);
+  const bitmapDigest = await incoming.writeRecord(at('bitmap'), { kind: 'bitmap', at: sessionId }, pages.changed.encode());
+  const manifest = describeSession(session, bitmapDigest);
+  const manifestDigest = await incoming.writeRecord(at('manifest'), { kind: 'manifest', at: sessionId }, manifestCodec.encode(manifest));
+  const labels = newLabels(session);
+  if (labels !== undefined) await incoming.writeRecord(at('labels'), { kind: 'labels', at: sessionId }, labelsCodec.encode(labels));
+  const reference = new ReferenceKeeper(session, manifestDigest);
+  await reference.bind();
+  await incoming.commit(sessionId);
+  await catalog?.rememberPages(volume.id, pages.newPages);
+  await catalog?.rememberNewest(volume.id, { sessionId, manifestDigest });
+  await catalog?.rememberSource(volume.id, view);
+  return await reference.dropOthers();
+}
+
+/** Nothing changed: the source's frozen point is as good as the base's, and newer. @returns warnings */
+export async function keepUnchanged(
+  session: Pick<FinishedSession, 'volume' | 'owner' | 'view' | 'catalog' | 'keepsReference'>,
+  base: SessionDirectory | undefined,
+): Promise<string[]> {
+  await session.catalog?.rememberSource(session.volume.id, session.view);
+  if (base === undefined) return [];
+  await session.catalog?.rememberNewest(session.volume.id, base);
+  const reference = new ReferenceKeeper(session, base.manifestDigest);
+  await reference.bind();
+  return await reference.dropOthers();
+}
+
+/** The token of a session, from the SHA-256 of its sealed manifest. */
+export function tokenOf(owner: SourceOwner, manifestDigest: Uint8Array): SessionToken {
+  return { ...owner, commitId: toHex(manifestDigest.subarray(0, COMMIT_ID_BYTES)) };
+}
+
+/** Binds the source's reference around a commit. A reference that cannot be kept costs the next sync time, never the session. */
+class ReferenceKeeper {
+  readonly #view: SourceView;
+  readonly #token: SessionToken;
+  readonly #keeps: boolean;
+  readonly #warnings: string[] = [];
+
+  constructor({ view, owner, keepsReference }: Pick<FinishedSession, 'view' | 'owner' | 'keepsReference'>, manifestDigest: Uint8Array) {
+    this.#view = view;
+    this.#keeps = keepsReference;
+    this.#token = tokenOf(owner, manifestDigest);
+  }
+
+  async bind(): Promise<void> {
+    if (!this.#keeps) return;
+    try {
+      await this.#view.bind(this.#token);
+    } catch (error) {
+      this.#warnings.push(`what the next sync needs to know what changed could not be kept, so it will read everything: ${messageOf(error)}`);
+    }
+  }
+
+  async dropOthers(): Promise<string[]> {
+    try {
+      this.#warnings.push(...(await this.#view.committed(this.#token)));
+    } catch (error) {
+      this.#warnings.push(`what an earlier sync kept beside the source could not be removed: ${messageOf(error)}`);
+    }
+    return this.#warnings;
+  }
+}
+
+function describeSession({ volume, view, base, pages, ...session }: FinishedSession, bitmapDigest: Uint8Array): Manifest {
+  const { counts } = pages;
+  const { bandBytes, volumeId } = volume.context;
+  return {
+    sessionId: session.sessionId,
+    volumeId,
+    sizeBytes: view.sizeBytes,
+    bandBytes,
+    startedMs: session.startedMs,
+    finishedMs: session.finishedMs,
+    base: base === undefined ? undefined : { sessionId: base.sessionId, manifestDigest: base.manifestDigest },
+    pageDigests: pages.pageDigests,
+    bitmapDigest,
+    source: { kind: view.kind, location: view.location, host: hostname() },
+    totals: {
+      bands: bandCountOf(view.sizeBytes, bandBytes),
+      zeroBands: counts.zeroBands,
+      changedBands: counts.changedBands,
+      storedBytes: counts.storedBytes,
+      writtenBytes: counts.writtenBytes,
+    },
+    program: PROGRAM,
+  };
+}
+
+function newLabels({ tags, note }: FinishedSession): Labels | undefined {
+  if (tags.length === 0 && note === '') return undefined;
+  return { ...NO_LABELS, tags: [...new Set(tags)].sort(), note };
+}
