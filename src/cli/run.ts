@@ -10,6 +10,7 @@ import { addMount } from './commands/mount.ts';
 import { addOpen } from './commands/open.ts';
 import { addRestore } from './commands/restore.ts';
 import { addSessions } from './commands/sessions.ts';
+import { addForgetSource, addSources } from './commands/sources.ts';
 import { addSync } from './commands/sync.ts';
 import { addVolumes } from './commands/volumes.ts';
 import { addCommonOptions, CommandContext, type CommonOptions } from './context.ts';
@@ -50,7 +51,21 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
       status = context.exitCode;
     });
   };
-  for (const add of [addInit, addSync, addVolumes, addSessions, addRestore, addCheck, addDiff, addMount, addOpen, addBreakLock]) add(define);
+  for (const add of [
+    addInit,
+    addSync,
+    addVolumes,
+    addSessions,
+    addRestore,
+    addCheck,
+    addDiff,
+    addSources,
+    addForgetSource,
+    addMount,
+    addOpen,
+    addBreakLock,
+  ])
+    add(define);
   try {
     await program.parseAsync([...argv], { from: 'user' });
     return status;

@@ -1,10 +1,11 @@
 /** Picks the driver for what a location is. */
-import { TimebandError } from '../../bands/errors.ts';
+import { messageOf, TimebandError } from '../../bands/errors.ts';
 import { deviceDriver, imageDriver, typeOfLocation } from './image-source.ts';
-import { SOURCE_KINDS, type SourceDriver, type SourceKind } from './source.ts';
+import { reflinkDriver } from './reflink-source.ts';
+import { SOURCE_KINDS, type SourceContext, type SourceDriver, type SourceKind, type SourceView } from './source.ts';
 
 /** The drivers, best first: the first that applies is taken. */
-const DRIVERS: readonly SourceDriver[] = [deviceDriver, imageDriver];
+const DRIVERS: readonly SourceDriver[] = [reflinkDriver, deviceDriver, imageDriver];
 
 export interface SourceChoice {
   readonly driver: SourceDriver;
@@ -38,6 +39,30 @@ export async function chooseSource(location: string, forced?: SourceKind): Promi
     code: 'SOURCE_INVALID',
     path: location,
   });
+}
+
+/**
+ * Opens `location` with the driver that was chosen for it; a file or device that turns out not to be possible that way
+ * (a clone refused by the file system) is read as it is, and the view's first warning says so.
+ */
+export async function openSource(
+  location: string,
+  choice: SourceChoice & { readonly isForced: boolean },
+  context: SourceContext,
+): Promise<OpenedSource> {
+  try {
+    return { view: await choice.driver.open(location, context), warning: undefined };
+  } catch (error) {
+    if (choice.isForced || !(error instanceof TimebandError) || error.code !== 'UNSUPPORTED') throw error;
+    const fallback = (await typeOfLocation(location)) === 'device' ? deviceDriver : imageDriver;
+    return { view: await fallback.open(location, context), warning: `${messageOf(error)}: it is read as it is, without a snapshot.` };
+  }
+}
+
+export interface OpenedSource {
+  readonly view: SourceView;
+  /** Why it is not read in the best way. */
+  readonly warning: string | undefined;
 }
 
 /** Whether a location is no path but a URI or `KIND:…`; such are remembered as the driver writes them. */

@@ -42,6 +42,8 @@ export interface SourceContext {
   readonly owner: SourceOwner | undefined;
   /** A folder for this machine's own records; undefined: keep none. */
   readonly stateDirectory: string | undefined;
+  /** Nothing will be bound, and nobody holds the volume's lock: what other syncs left is not touched. */
+  readonly isDryRun: boolean;
 }
 
 /** A source's data at one point in time (or, for a plain file, while it is read). */

@@ -5,7 +5,6 @@
 import { messageOf, TimebandError } from '../../bands/errors.ts';
 import { type ByteRange, bandCountOf, DEFAULT_BAND_BYTES, isBandBytes } from '../../bands/format/geometry.ts';
 import { checkTag } from '../../bands/format/labels.ts';
-import type { Manifest } from '../../bands/format/manifest.ts';
 import { nextSessionId, parseSessionId } from '../../bands/format/session-id.ts';
 import { checkVolumeName } from '../../bands/format/volume-record.ts';
 import type { SessionDirectory, VolumeContext } from '../../bands/store/session-directory.ts';
@@ -14,12 +13,12 @@ import type { Catalog } from '../catalog.ts';
 import { Lock } from '../locks.ts';
 import type { OnProgress } from '../progress.ts';
 import type { Repository } from '../repository.ts';
-import { absoluteLocation } from '../sources/image-source.ts';
-import { chooseSource, isAddress } from '../sources/open-source.ts';
-import type { ChangeSet, SourceKind, SourceOwner, SourceView } from '../sources/source.ts';
+import { chooseSource, openSource } from '../sources/open-source.ts';
+import type { ChangeSet, SourceKind, SourceView } from '../sources/source.ts';
 import type { Volume } from '../volume.ts';
 import { commitSession, keepUnchanged, tokenOf } from './commit.ts';
 import { clearIncoming, Incoming } from './incoming.ts';
+import { chooseLocation, ownerOf } from './location.ts';
 import { interrupted, PageSync } from './page-sync.ts';
 import { missedBands, type ReadScope, readScope } from './read-scope.ts';
 import { checkRollback } from './rollback.ts';
@@ -63,6 +62,8 @@ export interface SyncEnvironment {
   readonly nowMs?: () => number;
   /** Where sources keep what belongs to this machine; undefined: nowhere. */
   readonly stateDirectory?: string | undefined;
+  /** How a source is opened; a program may wrap it, or bring its own. */
+  readonly openSource?: typeof openSource;
 }
 
 export interface SyncResult {
@@ -96,14 +97,16 @@ export async function syncVolume(repository: Repository, options: SyncOptions, e
   for (const tag of options.tags ?? []) checkTag(tag);
   const existing = await repository.findVolume(options.name);
   checkBandSize(options.bandBytes, existing);
-  const location = await chooseLocation(options, existing, environment.catalog);
-  const { driver } = await chooseSource(location, options.sourceKind);
-  const open = async (volume: Volume | undefined): Promise<Disposer> =>
-    disposable(await driver.open(location, { owner: ownerOf(repository, volume), stateDirectory: environment.stateDirectory }));
-  if (options.isDryRun === true) {
-    await using view = await open(existing);
-    return await runSync(repository, { options, environment, view: view.it, volume: existing });
-  }
+  const location = await chooseLocation(options, { volume: existing, catalog: environment.catalog });
+  const choice = { ...(await chooseSource(location, options.sourceKind)), isForced: options.sourceKind !== undefined };
+  const isDryRun = options.isDryRun ?? false;
+  const runWith = async (volume: Volume | undefined): Promise<SyncResult> => {
+    const context = { owner: ownerOf(repository, volume), stateDirectory: environment.stateDirectory, isDryRun };
+    const { view, warning } = await (environment.openSource ?? openSource)(location, choice, context);
+    await using _open = { [Symbol.asyncDispose]: () => view.close() };
+    return await runSync(repository, { options, environment, view, volume, warnings: warning === undefined ? [] : [warning] });
+  };
+  if (isDryRun) return await runWith(existing);
   const volume = existing ?? (await repository.createVolume(options.name, options.bandBytes === undefined ? {} : { bandBytes: options.bandBytes }));
   await using _lock = await Lock.acquire(repository.layout.locks, {
     scope: volume.id,
@@ -112,8 +115,7 @@ export async function syncVolume(repository: Repository, options: SyncOptions, e
   });
   try {
     await clearIncoming(volume);
-    await using view = await open(volume); // under the lock: its leftovers of a killed sync are nobody else's
-    return await runSync(repository, { options, environment, view: view.it, volume });
+    return await runWith(volume); // under the lock: leftovers of a killed sync are nobody else's
   } catch (error) {
     if (existing === undefined) await repository.removeEmptyVolume(volume); // under the lock: nobody else is syncing into it
     throw error;
@@ -131,42 +133,14 @@ function checkBandSize(bandBytes: number | undefined, existing: Volume | undefin
   );
 }
 
-type Disposer = { readonly it: SourceView } & AsyncDisposable;
-
-function ownerOf(repository: Repository, volume: Volume | undefined): SourceOwner | undefined {
-  return volume === undefined ? undefined : { repositoryId: repository.id, volumeId: volume.id };
-}
-
-function disposable(it: SourceView): Disposer {
-  return { it, [Symbol.asyncDispose]: () => it.close() };
-}
-
-async function chooseLocation(options: SyncOptions, volume: Volume | undefined, catalog: Catalog | undefined): Promise<string> {
-  if (options.location !== undefined) return isAddress(options.location) ? options.location : await absoluteLocation(options.location);
-  if (volume === undefined) {
-    throw new TimebandError(
-      `volume "${options.name}" is not in the repository yet. Say where its data is: timeband sync ${options.name}=/path/to/image`,
-      { code: 'USAGE' },
-    );
-  }
-  const remembered = (await catalog?.source(volume.id)) ?? (await newestSource(volume));
-  if (remembered !== undefined) return remembered.location;
-  throw new TimebandError(`where volume "${options.name}" comes from is not known. Say it: timeband sync ${options.name}=/path/to/image`, {
-    code: 'USAGE',
-  });
-}
-
-async function newestSource(volume: Volume): Promise<Manifest['source'] | undefined> {
-  const newest = (await volume.sessionIds()).at(-1);
-  return newest === undefined ? undefined : (await volume.openSession(newest)).manifest.source;
-}
-
 interface Job {
   readonly options: SyncOptions;
   readonly environment: SyncEnvironment;
   readonly view: SourceView;
   /** Undefined in a dry run of a volume that does not exist yet. */
   readonly volume: Volume | undefined;
+  /** Of opening the source. */
+  readonly warnings: readonly string[];
 }
 
 /** What is known before the first band is read. */
@@ -211,7 +185,7 @@ async function makePlan(repository: Repository, job: Job): Promise<Plan> {
   const base = await openBase(job);
   const context = volume?.context ?? repository.temporaryContext(options.bandBytes ?? DEFAULT_BAND_BYTES);
   const { id: sessionId, isClockBehind } = nextSessionId(startedMs, base?.sessionId);
-  const warnings = [...view.warnings];
+  const warnings = [...job.warnings, ...view.warnings];
   if (isClockBehind)
     warnings.push(`the clock of this machine is behind the newest session (${base?.sessionId}); the new one is named 1 ms later. Check the clock.`);
   const owner = ownerOf(repository, volume);
