@@ -21,6 +21,7 @@ import { equalBytes } from '../format/bytes.ts';
 import { CHUNK_BYTES } from '../format/geometry.ts';
 import type { StoredBand } from '../format/index-page.ts';
 import { FILE_MODE, readFully } from '../store/files.ts';
+import { type LinkOutcome, linkOrCopy } from '../store/link-file.ts';
 import { openBandFile } from '../store/open-band-file.ts';
 import { BufferPool, DIRECT_BLOCK_BYTES, isZero, nonZeroRuns } from './buffers.ts';
 import type {
@@ -30,6 +31,7 @@ import type {
   CheckBandTask,
   CheckCrcTask,
   DecodeBandTask,
+  LinkFilesTask,
   RestoreBandResult,
   RestoreBandTask,
   SourcePart,
@@ -160,6 +162,10 @@ async function store(task: StoreBandTask, plain: Uint8Array): Promise<StoreBandR
 
 export function storeBand(task: StoreBandTask): Promise<WireResult<StoreBandResult>> {
   return answer(() => buffers.use(task.keys.bandBytes, (plain) => store(task, plain)));
+}
+
+export function linkFiles({ from, to }: LinkFilesTask): Promise<WireResult<readonly LinkOutcome[]>> {
+  return answer(() => Promise.resolve(from.map((file, i) => linkOrCopy(file, to[i] ?? ''))));
 }
 
 /** Reads a band file of exactly the length that the index names, into a buffer that `use` may look at. */
