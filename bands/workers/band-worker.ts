@@ -43,6 +43,8 @@ import { toWireError } from './tasks.ts';
 
 if (workerData instanceof Int32Array) Atomics.add(workerData, 0, 1); // the pool waits for it before it stops a thread
 
+/** No file of a repository is larger: bands have at most 64 MiB, manifests a line for each GiB. */
+const MAX_SEALED_BYTES = 134_217_728;
 const codec = createZstdCodec();
 const buffers = new BufferPool();
 const chunkScratch = new Uint8Array(CHUNK_BYTES);
@@ -256,8 +258,14 @@ export function checkCrc(task: CheckCrcTask): Promise<WireResult<undefined>> {
   return answer(async () => {
     try {
       await using handle = await open(task.file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-      const bytes = await handle.readFile();
-      if (hasValidCrc({ crc32 }, bytes)) return undefined;
+      const stat = await handle.stat();
+      if (stat.isFile() && stat.size <= MAX_SEALED_BYTES) {
+        const isValid = await buffers.use(stat.size, async (bytes) => {
+          await readFully(handle, bytes, 0, task.file);
+          return hasValidCrc({ crc32 }, bytes);
+        });
+        if (isValid) return undefined;
+      }
     } catch (error) {
       throw ioError(error, 'read', task.file);
     }

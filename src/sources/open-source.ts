@@ -1,8 +1,10 @@
 /** Picks the driver for what a location is. */
-import { messageOf, TimebandError } from '../../bands/errors.ts';
+import { stat } from 'node:fs/promises';
+import { errnoOf, ioError, messageOf, TimebandError } from '../../bands/errors.ts';
 import { deviceDriver, imageDriver, typeOfLocation } from './image-source.ts';
 import { reflinkDriver } from './reflink-source.ts';
 import { SOURCE_KINDS, type SourceContext, type SourceDriver, type SourceKind, type SourceView } from './source.ts';
+import { notFound } from './source-file.ts';
 
 /** The drivers, best first: the first that applies is taken. */
 const DRIVERS: readonly SourceDriver[] = [reflinkDriver, deviceDriver, imageDriver];
@@ -71,9 +73,10 @@ export function isAddress(location: string): boolean {
 }
 
 async function requireLocation(location: string): Promise<void> {
-  if ((await typeOfLocation(location)) !== 'missing') return;
-  throw new TimebandError(`the source ${location} does not exist. Check the path, or say where it is now: NAME=PATH.`, {
-    code: 'SOURCE_NOT_FOUND',
-    path: location,
-  });
+  try {
+    await stat(location);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') throw notFound(location, error);
+    throw ioError(error, 'look at the source', location);
+  }
 }

@@ -28,6 +28,7 @@ const FEW_BANDS = 64;
 
 /** What the user knows to have changed since the session `since`; anything else is linked unread. */
 export interface UserChanges {
+  /** As `sync --since` takes it: an id, a tag, latest … */
   readonly since: string;
   readonly ranges: readonly ByteRange[];
 }
@@ -190,16 +191,18 @@ async function makePlan(repository: Repository, job: Job): Promise<Plan> {
     warnings.push(`the clock of this machine is behind the newest session (${base?.sessionId}); the new one is named 1 ms later. Check the clock.`);
   const owner = ownerOf(repository, volume);
   const token = base === undefined || owner === undefined ? undefined : tokenOf(owner, base.manifestDigest);
-  const changes = options.changes === undefined ? await view.changesSince(token) : userChanges(options.changes, base);
+  const changes = options.changes === undefined ? await view.changesSince(token) : await userChanges(options.changes, { base, volume });
   if (!changes.isKnown && changes.reason !== undefined) warnings.push(`reading everything: ${changes.reason}.`);
   const { sizeBytes } = view;
   const scope = readScope({ changes, base, sizeBytes, bandBytes: context.bandBytes, readsAll: options.verifiesChanges ?? false });
   return { base, context, scope, sessionId, startedMs, warnings };
 }
 
-function userChanges(changes: UserChanges, base: SessionDirectory | undefined): ChangeSet {
-  if (base?.sessionId === changes.since) return { isKnown: true, ranges: changes.ranges };
-  return { isKnown: false, reason: `the changed ranges count from session ${changes.since}, but the newest session is ${base?.sessionId ?? 'none'}` };
+async function userChanges(changes: UserChanges, { base, volume }: Pick<Plan, 'base'> & Pick<Job, 'volume'>): Promise<ChangeSet> {
+  const since = base === undefined ? undefined : await volume?.resolve(changes.since);
+  if (base !== undefined && base.sessionId === since) return { isKnown: true, ranges: changes.ranges };
+  const session = since ?? changes.since;
+  return { isKnown: false, reason: `the changed ranges count from session ${session}, but the newest session is ${base?.sessionId ?? 'none'}` };
 }
 
 function distrust(view: SourceView, missed: number, base: SessionDirectory | undefined): string {

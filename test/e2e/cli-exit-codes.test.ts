@@ -128,6 +128,9 @@ for (const args of [[], ['unknown'], ['volumes', '--unknown'], ['sync'], ['resto
     t.is(status, 2);
     t.is(stdout, '');
     t.regex(stderr, /--help|Usage:/);
+    const withJson = await ws.cli(...args, '--json');
+    t.is(withJson.status, 2);
+    t.is(JSON.parse(withJson.stdout).error.code, 'USAGE', 'with --json there is a document, too');
   });
 }
 
