@@ -16,7 +16,7 @@ import { checkVolumeName, type VolumeRecord, volumeRecordCodec } from '../bands/
 import {
   createDirectory,
   DIRECTORY_MODE,
-  listDirectory,
+  listRequiredDirectory,
   readRegularFile,
   replaceFile,
   requireRealDirectory,
@@ -122,7 +122,7 @@ export class Repository {
     return this.#masterKey.slice();
   }
 
-  /** The volumes by name, and those whose record is damaged. */
+  /** The volumes by name, and those whose record is damaged. @throws TimebandError RECORD_MISSING (the folder of the volumes), IO_ERROR */
   async listVolumes(): Promise<{ readonly volumes: Volume[]; readonly damaged: DamagedVolume[] }> {
     const volumes: Volume[] = [];
     const damaged: DamagedVolume[] = [];
@@ -203,7 +203,7 @@ export class Repository {
   }
 
   async #volumeIds(): Promise<string[]> {
-    return (await listDirectory(this.layout.volumes)).filter((name) => fromHex(name, ID_BYTES) !== undefined).sort();
+    return (await listRequiredDirectory(this.layout.volumes)).filter((name) => fromHex(name, ID_BYTES) !== undefined).sort();
   }
 
   async #openVolume(id: string): Promise<Volume> {

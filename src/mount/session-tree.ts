@@ -62,7 +62,8 @@ export class SessionTree implements ImageTree {
     const volume = volumes.find((one) => one.name === volumeName);
     if (volume === undefined) return undefined;
     if (session === LATEST) return isImage ? undefined : { kind: 'latest', volume };
-    if (!SESSION_ID_PATTERN.test(session) || (await statIfPresent(volume.sessionPath(session))) === undefined) return undefined;
+    if (!SESSION_ID_PATTERN.test(session)) return undefined;
+    if ((await statIfPresent(volume.sessionPath(session))) === undefined && !(await volume.sessionIds()).includes(session)) return undefined;
     return { kind: isImage ? 'image' : 'session', volume, session };
   }
 
