@@ -76,7 +76,7 @@ mountTest('a lazy umount from outside lets a reader finish', async (t) => {
   closeSync(fd);
 });
 
-mountTestFailing('after a lazy umount the process ends with the last reader, whether or not it was told that the file was closed', async (t) => {
+mountTest('after a lazy umount the process ends with the last reader, whether or not it was told that the file was closed', async (t) => {
   const scene = await mountedScene(t, pool);
   t.is(readFileSync(scene.image).length, scene.bytes.length); // the kernel has learnt that it need not ask when a file is closed
   const pid = serverOf(scene);
