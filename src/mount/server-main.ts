@@ -7,6 +7,8 @@ import { Repository } from '../repository.ts';
 import type { ServeAnswer, ServeMessage } from './messages.ts';
 import { type ServedMount, serveMount } from './serve.ts';
 
+for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined); // a log that cannot be written ends no mount
+
 function log(line: string): void {
   process.stderr.write(`${new Date().toISOString()} ${line}\n`);
 }
