@@ -6,15 +6,16 @@ import { errnoOf, ioError } from '../../bands/errors.ts';
 import { utf8 } from '../../bands/format/bytes.ts';
 import { createDirectories, replaceFile } from '../../bands/store/files.ts';
 import type { ProcessIdentity } from '../host.ts';
+import { mountPointName } from './mount-point.ts';
 
 export interface MountRecord {
-  /** The process that serves the FUSE mount. */
-  readonly server: ProcessIdentity;
+  /** The process that serves the FUSE mount, once it is started. */
+  readonly server: ProcessIdentity | undefined;
   readonly repository: string;
   /** Where the FUSE mount is. */
   readonly fusePoint: string;
-  /** For `open`: the loop device and the folder where its file system is mounted. */
-  readonly opened: { readonly loop: string; readonly directory: string } | undefined;
+  /** For `open`: the loop device, once it is attached. */
+  readonly opened: { readonly loop: string | undefined } | undefined;
 }
 
 export class MountRegistry {
@@ -34,11 +35,11 @@ export class MountRegistry {
     return `${this.#base(directory)}.log`;
   }
 
-  /** A private folder for the FUSE mount under an `open`. */
+  /** A private folder for the FUSE mount under an `open`, as the mount table will name it. */
   async makeFusePoint(directory: string): Promise<string> {
     const point = `${this.#base(directory)}.fuse`;
     await createDirectories(point);
-    return point;
+    return await mountPointName(point);
   }
 
   async get(directory: string): Promise<MountRecord | undefined> {

@@ -1,8 +1,10 @@
-/** The process behind a background mount. It is told what to serve over its channel, answers once, and ends with the mount. */
+/**
+ * The process behind a background mount. It is told what to serve over its channel, answers once, and ends with the mount.
+ * If nobody is there any more to take the answer, the command was killed or gave up: the mount is taken down again.
+ */
 import { messageOf, TimebandError } from '../../bands/errors.ts';
 import { wipeKeys } from '../../bands/format/keys.ts';
 import { toWireError } from '../../bands/workers/tasks.ts';
-import { currentProcess } from '../host.ts';
 import { Repository } from '../repository.ts';
 import type { ServeAnswer, ServeMessage } from './messages.ts';
 import { type ServedMount, serveMount } from './serve.ts';
@@ -13,8 +15,15 @@ function log(line: string): void {
   process.stderr.write(`${new Date().toISOString()} ${line}\n`);
 }
 
-function answer(message: ServeAnswer): void {
-  process.send?.(message, () => process.disconnect());
+/** @returns whether somebody was there to be told */
+function answer(message: ServeAnswer): Promise<boolean> {
+  return new Promise((resolve) => {
+    if (!process.connected) return resolve(false);
+    process.send?.(message, (error: Error | null) => {
+      if (process.connected) process.disconnect();
+      resolve(error === null);
+    });
+  });
 }
 
 async function serve({ root, masterKey, request }: ServeMessage): Promise<void> {
@@ -22,7 +31,7 @@ async function serve({ root, masterKey, request }: ServeMessage): Promise<void> 
   wipeKeys(masterKey);
   const mount = await serveMount(repository, request, log);
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => takeDown(mount));
-  answer({ mountPoint: mount.mountPoint, server: currentProcess() });
+  if (!(await answer({ mountPoint: mount.mountPoint }))) takeDown(mount);
   await mount.gone;
   repository.close();
 }
@@ -32,9 +41,9 @@ function takeDown(mount: ServedMount): void {
 }
 
 process.once('message', (message: ServeMessage) => {
-  serve(message).catch((error: unknown) => {
+  serve(message).catch(async (error: unknown) => {
     log(messageOf(error));
     const known = error instanceof TimebandError ? error : new TimebandError(messageOf(error), { code: 'MOUNT_FAILED', cause: error });
-    answer({ error: toWireError(known) });
+    await answer({ error: toWireError(known) });
   });
 });

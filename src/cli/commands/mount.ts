@@ -55,7 +55,7 @@ async function serveHere(
   options: { readonly allowOther: boolean; readonly cacheBytes: number | undefined },
 ): Promise<void> {
   const { serveMount } = await import('../../mount/serve.ts');
-  const { mountPointName } = await loadMounts();
+  const { mountPointName } = await import('../../mount/mount-point.ts');
   await context.withRepository(async (repository) => {
     const request = { mountPoint: await mountPointName(directory), ...options, only: undefined };
     const mount = await serveMount(repository, request, (line) => context.warn(line));

@@ -1,0 +1,173 @@
+/** The commands `open` and `close`, as a program calls them. */
+import { rmdir, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { errnoOf, ioError, messageOf, TimebandError } from '../../bands/errors.ts';
+import { attachLoop, detachLoop, loopsOver, mountReadOnly, type Partition, readFileSystemType, readPartitions } from '../../fuse/block-image.ts';
+import { mountsAt, unmountPath } from '../../fuse/mount-table.ts';
+import type { Repository } from '../repository.ts';
+import { startServer } from './background.ts';
+import { mountPointName } from './mount-point.ts';
+import { type BackgroundMountOptions, takeDownWhenFree } from './mounts.ts';
+import { type MountRecord, MountRegistry } from './registry.ts';
+import { IMAGE_NAME } from './session-tree.ts';
+
+export interface OpenSessionOptions extends BackgroundMountOptions {
+  readonly volume: string;
+  /** A session's id. */
+  readonly session: string;
+  readonly partition?: number | undefined;
+}
+
+export interface OpenedSession {
+  readonly directory: string;
+  readonly session: string;
+  readonly loop: string;
+  readonly fileSystem: string;
+}
+
+/**
+ * Opens a session all the way: FUSE image, read-only loop device, file system mounted read-only at `directory`.
+ * @throws TimebandError naming the step that failed; the earlier ones are undone
+ */
+export async function openSession(repository: Repository, options: OpenSessionOptions): Promise<OpenedSession> {
+  const directory = await mountPointName(options.directory);
+  if (process.getuid?.() !== 0)
+    throw new TimebandError(
+      'open needs root for the loop device and the mount. Without root, use "timeband mount" and read the image with other tools.',
+      { code: 'PERMISSION_DENIED' },
+    );
+  await checkTarget(directory);
+  const registry = new MountRegistry(options.stateDirectory);
+  await clearRemains(registry, directory);
+  const opening = new Opening(repository, options, { registry, directory, fusePoint: await registry.makeFusePoint(directory) });
+  try {
+    return await opening.run();
+  } catch (error) {
+    const left = await closeRecord(registry, directory, opening.record).then(
+      () => 'The steps before it were undone.',
+      (problem: unknown) => `Not undone: ${messageOf(problem)} Run "timeband close ${directory}".`,
+    );
+    throw new TimebandError(`cannot open ${options.volume}@${options.session}: failed to ${opening.step}: ${messageOf(error)} ${left}`, {
+      code: error instanceof TimebandError ? error.code : 'IO_ERROR',
+      cause: error,
+      path: directory,
+    });
+  }
+}
+
+/** The steps of `open`. What a step makes is noted before the next, so that whatever kills this process, `close` finds it. */
+class Opening {
+  step = 'note what is opened';
+  record: MountRecord;
+  readonly #repository: Repository;
+  readonly #options: OpenSessionOptions;
+  readonly #registry: MountRegistry;
+  readonly #directory: string;
+
+  constructor(repository: Repository, options: OpenSessionOptions, at: { registry: MountRegistry; directory: string; fusePoint: string }) {
+    this.#repository = repository;
+    this.#options = options;
+    this.#registry = at.registry;
+    this.#directory = at.directory;
+    this.record = { server: undefined, repository: repository.layout.root, fusePoint: at.fusePoint, opened: { loop: undefined } };
+  }
+
+  async #note(change: Partial<MountRecord>): Promise<void> {
+    this.record = { ...this.record, ...change };
+    await this.#registry.put(this.#directory, this.record);
+  }
+
+  async run(): Promise<OpenedSession> {
+    const { session, partition } = this.#options;
+    await this.#note({});
+    this.step = 'mount the session with FUSE';
+    await this.#serve();
+    const image = path.join(this.record.fusePoint, IMAGE_NAME);
+    this.step = 'read the partition table';
+    const part = await choosePartition(image, partition);
+    this.step = 'attach a loop device';
+    const loop = await attachLoop(image, part);
+    await this.#note({ opened: { loop } });
+    this.step = 'recognise the file system';
+    const fileSystem = await readFileSystemType(loop);
+    if (fileSystem === undefined)
+      throw new TimebandError('no file system that blkid knows is on it. The image itself can be read through "timeband mount".', {
+        code: 'UNSUPPORTED',
+      });
+    this.step = `mount its ${fileSystem} file system`;
+    await mountReadOnly(loop, fileSystem, this.#directory);
+    return { directory: this.#directory, session, loop, fileSystem };
+  }
+
+  async #serve(): Promise<void> {
+    const { volume, session, cacheBytes } = this.#options;
+    const request = { mountPoint: this.record.fusePoint, allowOther: false, cacheBytes, only: { volume, session } };
+    await startServer(
+      { root: this.#repository.layout.root, masterKey: this.#repository.exportMasterKey(), request },
+      { logFile: await this.#registry.logFile(this.#directory), onStarted: (server) => this.#note({ server }) },
+    );
+  }
+}
+
+async function checkTarget(directory: string): Promise<void> {
+  try {
+    if (!(await stat(directory)).isDirectory()) throw new TimebandError(`${directory} is not a folder.`, { code: 'TARGET_INVALID', path: directory });
+  } catch (error) {
+    throw ioError(error, 'use', directory);
+  }
+  if (mountsAt(directory).length > 0)
+    throw new TimebandError(`something is mounted at ${directory} already; close or unmount it first.`, { code: 'MOUNT_BUSY', path: directory });
+}
+
+async function choosePartition(image: string, wanted: number | undefined): Promise<Partition | undefined> {
+  const partitions = await readPartitions(image);
+  const list = partitions.map((one) => `${one.number} (${one.sizeBytes} bytes)`).join(', ');
+  if (wanted === undefined) {
+    if (partitions.length === 0) return undefined;
+    throw new TimebandError(`the image has a partition table; choose one with --partition: ${list}.`, { code: 'USAGE' });
+  }
+  const found = partitions.find((one) => one.number === wanted);
+  if (found !== undefined) return found;
+  throw new TimebandError(
+    partitions.length === 0 ? 'the image has no partition table; leave --partition out.' : `there is no partition ${wanted}; there are ${list}.`,
+    { code: 'USAGE' },
+  );
+}
+
+/** Takes an opened session down. @throws TimebandError NOT_MOUNTED, MOUNT_BUSY (and it stays open) */
+export async function closeSession(stateDirectory: string, target: string): Promise<string> {
+  const directory = await mountPointName(target);
+  const registry = new MountRegistry(stateDirectory);
+  const record = await registry.get(directory);
+  if (record?.opened === undefined)
+    throw new TimebandError(`nothing was opened at ${directory} with "timeband open".`, { code: 'NOT_MOUNTED', path: directory });
+  await closeRecord(registry, directory, record);
+  return directory;
+}
+
+/** What an `open` left under the same folder that was killed, or whose server was, or that was unmounted by hand. */
+async function clearRemains(registry: MountRegistry, directory: string): Promise<void> {
+  const record = await registry.get(directory);
+  if (record?.opened !== undefined) await closeRecord(registry, directory, record);
+  else if (record !== undefined) await registry.remove(directory); // of a mount that is gone: the folder is the user's
+}
+
+/** Takes down what is there of an opened session, however far it got. */
+async function closeRecord(registry: MountRegistry, directory: string, record: MountRecord): Promise<void> {
+  const fusePoint = await mountPointName(record.fusePoint);
+  const loops = await loopsOver(fusePoint); // also one that was attached but not noted any more; never one that serves something else by now
+  if (mountsAt(directory).some((entry) => loops.includes(entry.source))) await unmountPath(directory);
+  for (const loop of await loopsOver(fusePoint)) await detachLoop(loop);
+  await takeDownWhenFree(fusePoint, record);
+  await removeFusePoint(fusePoint);
+  await registry.remove(directory);
+}
+
+/** Removes the folder of our own that the image was mounted at. Never recursively: it must be empty by now. */
+async function removeFusePoint(fusePoint: string): Promise<void> {
+  try {
+    await rmdir(fusePoint);
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw ioError(error, 'remove the folder', fusePoint);
+  }
+}
