@@ -51,7 +51,7 @@ export interface OpenOptions {
   readonly pageCacheFor?: (volumeId: string) => PageCache | undefined;
 }
 
-/** A volume whose record cannot be read; it never hides the others. */
+/** A volume whose record is missing or damaged; it never hides the others. */
 export interface DamagedVolume {
   readonly id: string;
   readonly error: TimebandError;
@@ -130,7 +130,7 @@ export class Repository {
       try {
         volumes.push(await this.#openVolume(id));
       } catch (error) {
-        if (!(error instanceof TimebandError)) throw error;
+        if (!isDamage(error)) throw error; // a system that is out of files, say, makes no volume vanish
         damaged.push({ id, error });
       }
     }
@@ -241,6 +241,10 @@ export class Repository {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+function isDamage(error: unknown): error is TimebandError {
+  return error instanceof TimebandError && /^(RECORD|REPOSITORY)_/.test(error.code);
 }
 
 /** Makes the folder, or sees that it is empty. @returns whether it was made */

@@ -1,5 +1,7 @@
 /** Making and opening repositories and volumes. */
+import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import path from 'node:path';
 import test from 'ava';
 import { Repository } from '../../src/repository.ts';
@@ -165,4 +167,21 @@ test('a folder of volumes or sessions that is not there is an error, not an empt
   rmSync(repository.layout.volumes, { recursive: true });
   t.is(await codeOf(() => repository.listVolumes()), 'RECORD_MISSING');
   for (const command of ['volumes', 'sessions', 'check']) t.is((await ws.cli(command)).status, 13, command);
+});
+
+test('a record that the system cannot open just now is an error of the system, not a damaged volume', async (t) => {
+  const ws = workspace(t);
+  await makeFastRepository(ws.repo);
+  using repository = await Repository.open(ws.repo, { passphrase: PASSPHRASE });
+  await repository.createVolume('other');
+  const { layout } = await repository.createVolume('disk');
+  rmSync(layout.record);
+  t.deepEqual(
+    (await repository.listVolumes()).damaged.map(({ error }) => error.code),
+    ['RECORD_MISSING'],
+  );
+  const socket = createServer().listen(layout.record); // opening one fails with ENXIO
+  t.teardown(() => socket.close());
+  await once(socket, 'listening');
+  t.is(await codeOf(() => repository.listVolumes()), 'IO_ERROR');
 });
