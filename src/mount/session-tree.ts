@@ -45,7 +45,11 @@ export class SessionTree implements ImageTree {
   async #listVolumes(): Promise<readonly Volume[]> {
     const now = performance.now();
     if (this.#volumes === undefined || now - this.#volumes.atMs > VOLUMES_TTL_MS) {
-      this.#volumes = { atMs: now, list: this.#repository.listVolumes().then(({ volumes }) => volumes) };
+      const list = this.#repository.listVolumes().then(({ volumes }) => volumes);
+      this.#volumes = { atMs: now, list };
+      list.catch(() => {
+        if (this.#volumes?.list === list) this.#volumes = undefined;
+      });
     }
     return await this.#volumes.list;
   }
