@@ -7,7 +7,7 @@ import { ioError, TimebandError } from '../../bands/errors.ts';
 import { FILE_MODE } from '../../bands/store/files.ts';
 import { fromWireError } from '../../bands/workers/tasks.ts';
 import { type ProcessIdentity, processIdentity } from '../host.ts';
-import type { ServeAnswer, ServeMessage } from './messages.ts';
+import { type ServeAnswer, type ServeMessage, WANTED } from './messages.ts';
 
 const SERVER = fileURLToPath(new URL('./server-main.js', import.meta.url));
 /** How long a process that failed, or is not wanted any more, may take to end. */
@@ -17,17 +17,24 @@ export interface StartOptions {
   readonly logFile: string;
   /** Called with the process before it is told to mount, to note it. */
   readonly onStarted: (server: ProcessIdentity) => Promise<void>;
+  readonly signal?: AbortSignal | undefined;
 }
 
-/** @throws TimebandError as the server found it, or MOUNT_FAILED with what it logged; the process has then ended */
-export async function startServer(message: ServeMessage, { logFile, onStarted }: StartOptions): Promise<void> {
+/** @throws TimebandError as the server found it, MOUNT_FAILED with what it logged, or INTERRUPTED; the process has then ended */
+export async function startServer(message: ServeMessage, { logFile, onStarted, signal }: StartOptions): Promise<void> {
+  throwIfInterrupted(signal);
   const child = await forkServer(logFile);
   const exit = once(child, 'exit').catch(() => undefined);
+  const giveUp = (): void => hangUp(child);
+  signal?.addEventListener('abort', giveUp);
   try {
     await onStarted(processIdentity(child.pid ?? 0));
     const answer = await ask(child, message);
-    if (answer === undefined) throw await diedError(logFile, message.request.mountPoint);
-    if ('error' in answer) throw fromWireError(answer.error);
+    if (answer !== undefined && 'error' in answer) throw fromWireError(answer.error);
+    if (answer === undefined || !(await tell(child, WANTED))) {
+      throwIfInterrupted(signal);
+      throw await diedError(logFile, message.request.mountPoint);
+    }
     child.unref();
   } catch (error) {
     hangUp(child);
@@ -35,7 +42,14 @@ export async function startServer(message: ServeMessage, { logFile, onStarted }:
     await exit;
     clearTimeout(timer);
     throw error;
+  } finally {
+    signal?.removeEventListener('abort', giveUp);
   }
+}
+
+/** @throws TimebandError INTERRUPTED */
+export function throwIfInterrupted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) throw new TimebandError('interrupted.', { code: 'INTERRUPTED' });
 }
 
 async function forkServer(logFile: string): Promise<ChildProcess> {
@@ -54,13 +68,21 @@ function ask(child: ChildProcess, message: ServeMessage): Promise<ServeAnswer | 
   return new Promise((resolve) => {
     child.once('message', (value: ServeAnswer) => resolve(value));
     child.once('exit', () => resolve(undefined));
-    child.send(message, (error) => {
-      if (error !== null) hangUp(child);
+    void tell(child, message).then((isTold) => {
+      if (!isTold) hangUp(child);
     });
   });
 }
 
-/** A server that loses its channel before it could answer takes down what it made, and ends. */
+/** @returns whether the process is there to be told */
+function tell(child: ChildProcess, message: ServeMessage | typeof WANTED): Promise<boolean> {
+  return new Promise((resolve) => {
+    if (child.connected) child.send(message, (error) => resolve(error === null));
+    else resolve(false);
+  });
+}
+
+/** A server that loses its channel before it is told that its mount is wanted takes it down, and ends. */
 function hangUp(child: ChildProcess): void {
   if (child.connected) child.disconnect();
 }

@@ -10,3 +10,6 @@ export interface ServeMessage {
 }
 
 export type ServeAnswer = { readonly mountPoint: string } | { readonly error: WireError };
+
+/** Said when the answer has come: from then on the mount stays, whatever becomes of the command. */
+export const WANTED = 'wanted';

@@ -1,41 +1,57 @@
 /** The commands `mount` and `unmount`, as a program calls them. */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { TimebandError } from '../../bands/errors.ts';
-import { isDeadMount, mountsAt, unmountPath } from '../../fuse/mount-table.ts';
-import { stateOf } from '../host.ts';
+import { isDeadMount, mountsAt } from '../../fuse/mount-table.ts';
+import type { ProcessIdentity } from '../host.ts';
 import type { Repository } from '../repository.ts';
 import { startServer } from './background.ts';
 import { mountPointName } from './mount-point.ts';
-import { type MountRecord, MountRegistry } from './registry.ts';
-
-const EXIT_WAIT_MS = 60_000;
-const BUSY_WAIT_MS = 5_000;
-const POLL_MS = 25;
+import { MountRegistry } from './registry.ts';
+import { clearRemains, isFuseMounted, takeDownFuse } from './take-down.ts';
 
 export interface BackgroundMountOptions {
   readonly stateDirectory: string;
   readonly directory: string;
   readonly allowOther?: boolean;
   readonly cacheBytes?: number | undefined;
+  /** Aborted: what was begun is undone. */
+  readonly signal?: AbortSignal | undefined;
 }
 
-/** Mounts all volumes and sessions in the background. @throws TimebandError MOUNT_FAILED, MOUNT_BUSY, FUSE_UNAVAILABLE */
+/** Mounts all volumes and sessions in the background. @throws TimebandError MOUNT_FAILED, MOUNT_BUSY, LOCKED, FUSE_UNAVAILABLE, INTERRUPTED */
 export async function mountRepository(repository: Repository, options: BackgroundMountOptions): Promise<string> {
   const directory = await mountPointName(options.directory);
   const registry = new MountRegistry(options.stateDirectory);
+  await using _lock = await registry.lock(directory, 'mount');
+  await checkNotMounted(directory);
+  await clearRemains(registry, directory);
   const request = { mountPoint: directory, allowOther: options.allowOther ?? false, cacheBytes: options.cacheBytes, only: undefined };
   const record = { repository: repository.layout.root, fusePoint: directory, opened: undefined };
-  await startServer(
-    { root: repository.layout.root, masterKey: repository.exportMasterKey(), request },
-    { logFile: await registry.logFile(directory), onStarted: (server) => registry.put(directory, { ...record, server }) },
-  );
-  return directory;
+  const message = { root: repository.layout.root, masterKey: repository.exportMasterKey(), request };
+  const onStarted = (server: ProcessIdentity): Promise<void> => registry.put(directory, { ...record, server });
+  try {
+    await startServer(message, { logFile: await registry.newLogFile(directory), onStarted, signal: options.signal });
+    return directory;
+  } catch (error) {
+    if (await isDeadMount(directory)) await takeDownFuse(directory, undefined); // what a server leaves that crashed on its way up
+    await registry.remove(directory);
+    throw error;
+  }
 }
 
-/** @throws TimebandError NOT_MOUNTED, MOUNT_BUSY (and it stays up) */
+/** A dead mount is no obstacle: the server replaces it. */
+async function checkNotMounted(directory: string): Promise<void> {
+  if (mountsAt(directory).length === 0 || (await isDeadMount(directory))) return;
+  throw new TimebandError(`something is mounted at ${directory} already; unmount it first, or name another folder.`, {
+    code: 'MOUNT_BUSY',
+    path: directory,
+  });
+}
+
+/** @throws TimebandError NOT_MOUNTED, LOCKED, MOUNT_BUSY (and it stays up) */
 export async function unmountRepository(stateDirectory: string, target: string): Promise<string> {
   const directory = await mountPointName(target);
   const registry = new MountRegistry(stateDirectory);
+  await using _lock = await registry.lock(directory, 'unmount');
   const record = await registry.get(directory);
   if (record?.opened !== undefined)
     throw new TimebandError(`${directory} was opened with "timeband open"; take it down with "timeband close ${directory}".`, {
@@ -49,40 +65,4 @@ export async function unmountRepository(stateDirectory: string, target: string):
   await takeDownFuse(directory, record);
   await registry.remove(directory);
   return directory;
-}
-
-function isFuseMounted(fusePoint: string): boolean {
-  return mountsAt(fusePoint).some((entry) => entry.type === 'fuse.timeband');
-}
-
-/**
- * Unmounts a FUSE mount, if it is up, and waits for the process behind it to end. One whose command was killed may still
- * be on its way up: it sees that, and ends by itself.
- */
-async function takeDownFuse(fusePoint: string, record: Pick<MountRecord, 'server'> | undefined): Promise<void> {
-  if (isFuseMounted(fusePoint)) await unmountPath(fusePoint, { isLazy: await isDeadMount(fusePoint) });
-  const server = record?.server;
-  if (server === undefined) return;
-  const deadline = performance.now() + EXIT_WAIT_MS;
-  while (stateOf(server) === 'running') {
-    if (performance.now() > deadline)
-      throw new TimebandError(`${fusePoint} is unmounted, but process ${server.pid} that served it still runs.`, {
-        code: 'MOUNT_BUSY',
-        path: fusePoint,
-      });
-    await sleep(POLL_MS);
-  }
-}
-
-/** The same for one that a loop device was on: it lets go of its file a moment after it was detached. */
-export async function takeDownWhenFree(fusePoint: string, record: MountRecord): Promise<void> {
-  const deadline = performance.now() + BUSY_WAIT_MS;
-  for (;;) {
-    try {
-      return await takeDownFuse(fusePoint, record);
-    } catch (error) {
-      if (!(error instanceof TimebandError) || error.code !== 'MOUNT_BUSY' || performance.now() > deadline) throw error;
-      await sleep(POLL_MS);
-    }
-  }
 }

@@ -1,15 +1,16 @@
 /** The commands `open` and `close`, as a program calls them. */
-import { rmdir, stat } from 'node:fs/promises';
+import { stat } from 'node:fs/promises';
 import path from 'node:path';
-import { errnoOf, ioError, messageOf, TimebandError } from '../../bands/errors.ts';
-import { attachLoop, detachLoop, loopsOver, mountReadOnly, type Partition, readFileSystemType, readPartitions } from '../../fuse/block-image.ts';
-import { mountsAt, unmountPath } from '../../fuse/mount-table.ts';
+import { ioError, messageOf, TimebandError } from '../../bands/errors.ts';
+import { attachLoop, mountReadOnly, type Partition, readFileSystemType, readPartitions } from '../../fuse/block-image.ts';
+import { mountsAt } from '../../fuse/mount-table.ts';
 import type { Repository } from '../repository.ts';
-import { startServer } from './background.ts';
+import { startServer, throwIfInterrupted } from './background.ts';
 import { mountPointName } from './mount-point.ts';
-import { type BackgroundMountOptions, takeDownWhenFree } from './mounts.ts';
+import type { BackgroundMountOptions } from './mounts.ts';
 import { type MountRecord, MountRegistry } from './registry.ts';
 import { IMAGE_NAME } from './session-tree.ts';
+import { clearRemains, closeRecord } from './take-down.ts';
 
 export interface OpenSessionOptions extends BackgroundMountOptions {
   readonly volume: string;
@@ -27,7 +28,7 @@ export interface OpenedSession {
 
 /**
  * Opens a session all the way: FUSE image, read-only loop device, file system mounted read-only at `directory`.
- * @throws TimebandError naming the step that failed; the earlier ones are undone
+ * @throws TimebandError naming the step that failed or was interrupted; the earlier ones are undone
  */
 export async function openSession(repository: Repository, options: OpenSessionOptions): Promise<OpenedSession> {
   const directory = await mountPointName(options.directory);
@@ -36,8 +37,9 @@ export async function openSession(repository: Repository, options: OpenSessionOp
       'open needs root for the loop device and the mount. Without root, use "timeband mount" and read the image with other tools.',
       { code: 'PERMISSION_DENIED' },
     );
-  await checkTarget(directory);
   const registry = new MountRegistry(options.stateDirectory);
+  await using _lock = await registry.lock(directory, 'open');
+  await checkTarget(directory);
   await clearRemains(registry, directory);
   const opening = new Opening(repository, options, { registry, directory, fusePoint: await registry.makeFusePoint(directory) });
   try {
@@ -47,8 +49,9 @@ export async function openSession(repository: Repository, options: OpenSessionOp
       () => 'The steps before it were undone.',
       (problem: unknown) => `Not undone: ${messageOf(problem)} Run "timeband close ${directory}".`,
     );
+    const isInterrupted = options.signal?.aborted === true; // then it may have been a tool that the same Ctrl-C ended
     throw new TimebandError(`cannot open ${options.volume}@${options.session}: failed to ${opening.step}: ${messageOf(error)} ${left}`, {
-      code: error instanceof TimebandError ? error.code : 'IO_ERROR',
+      code: isInterrupted ? 'INTERRUPTED' : error instanceof TimebandError ? error.code : 'IO_ERROR',
       cause: error,
       path: directory,
     });
@@ -77,24 +80,29 @@ class Opening {
     await this.#registry.put(this.#directory, this.record);
   }
 
+  #begin(step: string): void {
+    throwIfInterrupted(this.#options.signal);
+    this.step = step;
+  }
+
   async run(): Promise<OpenedSession> {
     const { session, partition } = this.#options;
     await this.#note({});
-    this.step = 'mount the session with FUSE';
+    this.#begin('mount the session with FUSE');
     await this.#serve();
     const image = path.join(this.record.fusePoint, IMAGE_NAME);
-    this.step = 'read the partition table';
+    this.#begin('read the partition table');
     const part = await choosePartition(image, partition);
-    this.step = 'attach a loop device';
+    this.#begin('attach a loop device');
     const loop = await attachLoop(image, part);
     await this.#note({ opened: { loop } });
-    this.step = 'recognise the file system';
+    this.#begin('recognise the file system');
     const fileSystem = await readFileSystemType(loop);
     if (fileSystem === undefined)
       throw new TimebandError('no file system that blkid knows is on it. The image itself can be read through "timeband mount".', {
         code: 'UNSUPPORTED',
       });
-    this.step = `mount its ${fileSystem} file system`;
+    this.#begin(`mount its ${fileSystem} file system`);
     await mountReadOnly(loop, fileSystem, this.#directory);
     return { directory: this.#directory, session, loop, fileSystem };
   }
@@ -104,7 +112,7 @@ class Opening {
     const request = { mountPoint: this.record.fusePoint, allowOther: false, cacheBytes, only: { volume, session } };
     await startServer(
       { root: this.#repository.layout.root, masterKey: this.#repository.exportMasterKey(), request },
-      { logFile: await this.#registry.logFile(this.#directory), onStarted: (server) => this.#note({ server }) },
+      { logFile: await this.#registry.newLogFile(this.#directory), onStarted: (server) => this.#note({ server }), signal: this.#options.signal },
     );
   }
 }
@@ -134,40 +142,14 @@ async function choosePartition(image: string, wanted: number | undefined): Promi
   );
 }
 
-/** Takes an opened session down. @throws TimebandError NOT_MOUNTED, MOUNT_BUSY (and it stays open) */
+/** Takes an opened session down. @throws TimebandError NOT_MOUNTED, LOCKED, MOUNT_BUSY (and it stays open) */
 export async function closeSession(stateDirectory: string, target: string): Promise<string> {
   const directory = await mountPointName(target);
   const registry = new MountRegistry(stateDirectory);
+  await using _lock = await registry.lock(directory, 'close');
   const record = await registry.get(directory);
   if (record?.opened === undefined)
     throw new TimebandError(`nothing was opened at ${directory} with "timeband open".`, { code: 'NOT_MOUNTED', path: directory });
   await closeRecord(registry, directory, record);
   return directory;
-}
-
-/** What an `open` left under the same folder that was killed, or whose server was, or that was unmounted by hand. */
-async function clearRemains(registry: MountRegistry, directory: string): Promise<void> {
-  const record = await registry.get(directory);
-  if (record?.opened !== undefined) await closeRecord(registry, directory, record);
-  else if (record !== undefined) await registry.remove(directory); // of a mount that is gone: the folder is the user's
-}
-
-/** Takes down what is there of an opened session, however far it got. */
-async function closeRecord(registry: MountRegistry, directory: string, record: MountRecord): Promise<void> {
-  const fusePoint = await mountPointName(record.fusePoint);
-  const loops = await loopsOver(fusePoint); // also one that was attached but not noted any more; never one that serves something else by now
-  if (mountsAt(directory).some((entry) => loops.includes(entry.source))) await unmountPath(directory);
-  for (const loop of await loopsOver(fusePoint)) await detachLoop(loop);
-  await takeDownWhenFree(fusePoint, record);
-  await removeFusePoint(fusePoint);
-  await registry.remove(directory);
-}
-
-/** Removes the folder of our own that the image was mounted at. Never recursively: it must be empty by now. */
-async function removeFusePoint(fusePoint: string): Promise<void> {
-  try {
-    await rmdir(fusePoint);
-  } catch (error) {
-    if (errnoOf(error) !== 'ENOENT') throw ioError(error, 'remove the folder', fusePoint);
-  }
 }

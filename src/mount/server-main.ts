@@ -1,12 +1,12 @@
 /**
  * The process behind a background mount. It is told what to serve over its channel, answers once, and ends with the mount.
- * If nobody is there any more to take the answer, the command was killed or gave up: the mount is taken down again.
+ * If the command does not say then that it wants the mount, it was killed or gave up: the mount is taken down again.
  */
 import { messageOf, TimebandError } from '../../bands/errors.ts';
 import { wipeKeys } from '../../bands/format/keys.ts';
 import { toWireError } from '../../bands/workers/tasks.ts';
 import { Repository } from '../repository.ts';
-import type { ServeAnswer, ServeMessage } from './messages.ts';
+import { type ServeAnswer, type ServeMessage, WANTED } from './messages.ts';
 import { type ServedMount, serveMount } from './serve.ts';
 
 for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined); // a log that cannot be written ends no mount
@@ -15,15 +15,22 @@ function log(line: string): void {
   process.stderr.write(`${new Date().toISOString()} ${line}\n`);
 }
 
-/** @returns whether somebody was there to be told */
-function answer(message: ServeAnswer): Promise<boolean> {
+/** Calls `done` when it is on its way; whether it arrives shows when the channel closes. */
+function answer(message: ServeAnswer, done: () => void = () => undefined): void {
+  if (process.connected) process.send?.(message, done);
+}
+
+/** Whether the command wants the mount: not if it went away before it said so. */
+function isWanted(): Promise<boolean> {
   return new Promise((resolve) => {
-    if (!process.connected) return resolve(false);
-    process.send?.(message, (error: Error | null) => {
-      if (process.connected) process.disconnect();
-      resolve(error === null);
-    });
+    process.once('message', (message) => resolve(message === WANTED));
+    process.once('disconnect', () => resolve(false));
+    if (!process.connected) resolve(false);
   });
+}
+
+function hangUp(): void {
+  if (process.connected) process.disconnect();
 }
 
 async function serve({ root, masterKey, request }: ServeMessage): Promise<void> {
@@ -31,7 +38,10 @@ async function serve({ root, masterKey, request }: ServeMessage): Promise<void> 
   wipeKeys(masterKey);
   const mount = await serveMount(repository, request, log);
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => takeDown(mount));
-  if (!(await answer({ mountPoint: mount.mountPoint }))) takeDown(mount);
+  const wanted = isWanted();
+  answer({ mountPoint: mount.mountPoint });
+  if (!(await wanted)) takeDown(mount);
+  hangUp();
   await mount.gone;
   repository.close();
 }
@@ -41,9 +51,9 @@ function takeDown(mount: ServedMount): void {
 }
 
 process.once('message', (message: ServeMessage) => {
-  serve(message).catch(async (error: unknown) => {
+  serve(message).catch((error: unknown) => {
     log(messageOf(error));
     const known = error instanceof TimebandError ? error : new TimebandError(messageOf(error), { code: 'MOUNT_FAILED', cause: error });
-    await answer({ error: toWireError(known) });
+    answer({ error: toWireError(known) }, hangUp);
   });
 });

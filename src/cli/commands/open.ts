@@ -25,6 +25,7 @@ export function addOpen(define: Define): void {
           session: id,
           partition,
           cacheBytes,
+          signal: context.terminal.signal,
         });
       });
       context.print(
