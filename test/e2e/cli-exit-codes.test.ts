@@ -186,3 +186,14 @@ test.serial('of several volumes the ones that can be synced are: 3 if some faile
   );
   t.is((await ws.cli('sync', 'a=/nowhere/a', 'b=/nowhere/b')).status, 1);
 });
+
+test.serial('whoever reads the output may go away: the command ends with its own status and says nothing; a full disk is said', async (t) => {
+  const ws = await ready(t);
+  for (const command of ['volumes', 'sessions', 'show disk@latest', 'check', 'sessions --json']) {
+    const { stderr } = await ws.shell(`{ sleep 0.2; timeband ${command}; echo $? > status; } | true`);
+    t.deepEqual([readFileSync(ws.at('status'), 'utf8'), stderr], ['0\n', ''], command);
+  }
+  const full = await ws.shell('timeband sessions > /dev/full');
+  t.is(full.status, 1);
+  t.regex(full.stderr, /cannot write the output/);
+});

@@ -31,7 +31,13 @@ export function addMount(define: Define): void {
       if (options['foreground'] === true) return await serveHere(context, directory, { allowOther, cacheBytes });
       const { mountRepository } = await loadMounts();
       const mounted = await context.withRepository((repository) =>
-        mountRepository(repository, { stateDirectory: context.stateDirectory, directory, allowOther, cacheBytes }),
+        mountRepository(repository, {
+          stateDirectory: context.stateDirectory,
+          directory,
+          allowOther,
+          cacheBytes,
+          signal: context.terminal.signal,
+        }),
       );
       context.print(`Mounted at ${mounted}. Take it down with: timeband unmount ${mounted}`, { mountPoint: mounted });
     },
@@ -55,10 +61,14 @@ async function serveHere(
   options: { readonly allowOther: boolean; readonly cacheBytes: number | undefined },
 ): Promise<void> {
   const { serveMount } = await import('../../mount/serve.ts');
-  const { mountPointName } = await loadMounts();
+  const { mountPointName } = await import('../../mount/mount-point.ts');
+  const { MountRegistry } = await import('../../mount/registry.ts');
   await context.withRepository(async (repository) => {
-    const request = { mountPoint: await mountPointName(directory), ...options, only: undefined };
-    const mount = await serveMount(repository, request, (line) => context.warn(line));
+    const mountPoint = await mountPointName(directory);
+    const lock = await new MountRegistry(context.stateDirectory).lock(mountPoint, 'mount');
+    const mount = await serveMount(repository, { mountPoint, ...options, only: undefined }, (line) => context.warn(line)).finally(() =>
+      lock.release(),
+    );
     context.print(`Mounted at ${mount.mountPoint}. Ctrl-C takes it down.`, { mountPoint: mount.mountPoint });
     const takeDown = (): void => {
       mount.down().catch((error: unknown) => context.warn(`still mounted: ${error instanceof Error ? error.message : String(error)}`));
