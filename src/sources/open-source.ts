@@ -1,10 +1,11 @@
 /** Picks the driver for what a location is. */
 import { TimebandError } from '../../bands/errors.ts';
+import { bundleDriver } from './bundle/bundle-source.ts';
 import { deviceDriver, imageDriver, typeOfLocation } from './image-source.ts';
 import { SOURCE_KINDS, type SourceDriver, type SourceKind } from './source.ts';
 
 /** The drivers, best first: the first that applies is taken. */
-const DRIVERS: readonly SourceDriver[] = [deviceDriver, imageDriver];
+const DRIVERS: readonly SourceDriver[] = [deviceDriver, bundleDriver, imageDriver];
 
 export interface SourceChoice {
   readonly driver: SourceDriver;
