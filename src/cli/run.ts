@@ -6,6 +6,7 @@ import { addBreakLock } from './commands/break-lock.ts';
 import { addCheck } from './commands/check.ts';
 import { addDiff } from './commands/diff.ts';
 import { addInit } from './commands/init.ts';
+import { addMap } from './commands/map.ts';
 import { addMount } from './commands/mount.ts';
 import { addOpen } from './commands/open.ts';
 import { addRestore } from './commands/restore.ts';
@@ -50,7 +51,7 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
       status = context.exitCode;
     });
   };
-  for (const add of [addInit, addSync, addVolumes, addSessions, addRestore, addCheck, addDiff, addMount, addOpen, addBreakLock]) add(define);
+  for (const add of [addInit, addSync, addVolumes, addSessions, addRestore, addCheck, addDiff, addMap, addMount, addOpen, addBreakLock]) add(define);
   try {
     await program.parseAsync([...argv], { from: 'user' });
     return status;
