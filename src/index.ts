@@ -22,6 +22,7 @@ export { checkWithoutKey, type KeylessCheckOptions } from './check/check-without
 export { type CheckResult, type DamagedSession, damagedSessions, type Finding } from './check/findings.ts';
 export { diffSessions, type SessionDiff } from './diff.ts';
 export { breakLocks, Lock, type LockHolder } from './locks.ts';
+export { type MapRun, mapRuns, mapVolume, type VolumeMap } from './map.ts';
 export type { OnProgress, Progress } from './progress.ts';
 export { type DamagedVolume, type InitOptions, type OpenOptions, Repository, type Unlock } from './repository.ts';
 export { type DamagedRange, type RestoreOptions, type RestoreResult, restoreSession, type StreamOptions, streamSession } from './restore.ts';

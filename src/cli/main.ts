@@ -24,6 +24,7 @@ process.exitCode = await run(process.argv.slice(2), {
   env,
   stdout: process.stdout,
   stderr: process.stderr,
+  stdoutColumns: process.stdout.isTTY === true ? process.stdout.columns : undefined,
   isInteractive: process.stderr.isTTY === true,
   signal: abort.signal,
   askSecret,

@@ -6,6 +6,7 @@ import { addBreakLock } from './commands/break-lock.ts';
 import { addCheck } from './commands/check.ts';
 import { addDiff } from './commands/diff.ts';
 import { addInit } from './commands/init.ts';
+import { addMap } from './commands/map.ts';
 import { addMount } from './commands/mount.ts';
 import { addOpen } from './commands/open.ts';
 import { addRestore } from './commands/restore.ts';
@@ -59,6 +60,7 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
     addRestore,
     addCheck,
     addDiff,
+    addMap,
     addSources,
     addForgetSource,
     addMount,

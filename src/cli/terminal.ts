@@ -5,6 +5,8 @@ export interface Terminal {
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly stdout: Writable;
   readonly stderr: Writable;
+  /** Characters in a line of stdout; undefined if it is no terminal. */
+  readonly stdoutColumns: number | undefined;
   /** Whether stderr is a terminal that a progress bar can be drawn on. */
   readonly isInteractive: boolean;
   /** Aborted by Ctrl-C or SIGTERM. */

@@ -9,8 +9,8 @@ import { dataRanges } from './extents.ts';
 import { type Libc, loadLibc } from './libc.ts';
 import { readExtents } from './read-extents.ts';
 
-/** statfs magic numbers: ext2/3/4, XFS, btrfs, tmpfs, f2fs. */
-const TRUSTED_FILE_SYSTEMS = new Set([0xef53, 0x58465342, 0x9123683e, 0x01021994, 0xf2f52010]);
+/** Local file systems whose word is good, by their statfs magic numbers: ext2/3/4, XFS, btrfs, tmpfs, f2fs. */
+export const TRUSTED_FILE_SYSTEMS: ReadonlySet<number> = new Set([0xef53, 0x58465342, 0x9123683e, 0x01021994, 0xf2f52010]);
 /** A hole smaller than this costs more to leave out than to read. */
 const MIN_HOLE_BYTES = 65_536;
 

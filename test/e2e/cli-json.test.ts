@@ -23,6 +23,7 @@ const FIELDS = {
   check: 'sessions files readBytes durationMs withKey withData findings damaged',
   finding: 'volume session code message range',
   diff: 'volume from to fromBytes toBytes ranges differentBytes',
+  map: 'volume session base sizeBytes bandBytes bands dataBands dataBytes changedBands changedBytes mostChanges countedSessions skippedSessions runs svg',
   mount: 'mountPoint',
   open: 'volume directory session loop fileSystem',
   close: 'directory',
@@ -101,7 +102,7 @@ test.serial('volumes, sessions and show tell sizes, times, bases, sources, tags 
   t.true(readdirSync(show.directory).includes('manifest'));
 });
 
-test.serial('restore, check, diff and break-lock tell what they did and found', async (t) => {
+test.serial('restore, check, diff, map and break-lock tell what they did and found', async (t) => {
   const ws = await ready(t);
   await ws.ok('sync', `disk=${ws.at('disk.img')}`, '--band-size', '256K');
   writeParts(ws.at('disk.img'), 4 * BAND, [{ at: BAND, bytes: new Uint8Array(BAND).fill(2) }]);
@@ -112,6 +113,18 @@ test.serial('restore, check, diff and break-lock tell what they did and found', 
   const diff = await ws.json('diff', 'disk@latest~1', 'disk@latest');
   has(t, diff, FIELDS.diff);
   t.like(diff, { ranges: [{ offset: BAND, length: BAND }], differentBytes: BAND, fromBytes: 4 * BAND });
+  const map = await ws.json('map', 'disk', '--svg', ws.at('map.svg'));
+  has(t, map, FIELDS.map);
+  t.like(map, {
+    bands: 4,
+    dataBands: 2,
+    changedBands: 1,
+    mostChanges: 1,
+    countedSessions: [map.session],
+    skippedSessions: [],
+    svg: ws.at('map.svg'),
+  });
+  t.deepEqual(map.runs[1], { offset: BAND, length: BAND, hasData: true, isChanged: true, changes: 1 });
   for (const [args, withKey, withData, files] of [
     [[], true, false, 3],
     [['--data'], true, true, 3],

@@ -21,6 +21,7 @@ function fakeTerminal(isInteractive: boolean): { terminal: Terminal; lines: stri
     env: {},
     stdout: stream,
     stderr: stream,
+    stdoutColumns: undefined,
     isInteractive,
     signal: new AbortController().signal,
     askSecret: () => Promise.resolve(undefined),
