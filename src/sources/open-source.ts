@@ -1,10 +1,12 @@
 /** Picks the driver for what a location is. */
 import { TimebandError } from '../../bands/errors.ts';
 import { deviceDriver, imageDriver, typeOfLocation } from './image-source.ts';
+import { nbdDriver } from './nbd-source.ts';
+import { qcow2Driver } from './qcow2-source.ts';
 import { SOURCE_KINDS, type SourceDriver, type SourceKind } from './source.ts';
 
 /** The drivers, best first: the first that applies is taken. */
-const DRIVERS: readonly SourceDriver[] = [deviceDriver, imageDriver];
+const DRIVERS: readonly SourceDriver[] = [nbdDriver, qcow2Driver, deviceDriver, imageDriver];
 
 export interface SourceChoice {
   readonly driver: SourceDriver;

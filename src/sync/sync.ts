@@ -98,8 +98,15 @@ export async function syncVolume(repository: Repository, options: SyncOptions, e
   checkBandSize(options.bandBytes, existing);
   const location = await chooseLocation(options, existing, environment.catalog);
   const { driver } = await chooseSource(location, options.sourceKind);
+  if (driver.kind === 'qcow2' && options.sourceKind === undefined) await refuseNewFormat(location, existing, environment.catalog);
   const open = async (volume: Volume | undefined): Promise<Disposer> =>
-    disposable(await driver.open(location, { owner: ownerOf(repository, volume), stateDirectory: environment.stateDirectory }));
+    disposable(
+      await driver.open(location, {
+        owner: ownerOf(repository, volume),
+        stateDirectory: environment.stateDirectory,
+        isDryRun: options.isDryRun ?? false,
+      }),
+    );
   if (options.isDryRun === true) {
     await using view = await open(existing);
     return await runSync(repository, { options, environment, view: view.it, volume: existing });
@@ -154,6 +161,17 @@ async function chooseLocation(options: SyncOptions, volume: Volume | undefined, 
   throw new TimebandError(`where volume "${options.name}" comes from is not known. Say it: timeband sync ${options.name}=/path/to/image`, {
     code: 'USAGE',
   });
+}
+
+/** The guest of a raw disk can write what a qcow2 image begins with: that must not turn its backups into what the header describes. */
+async function refuseNewFormat(location: string, volume: Volume | undefined, catalog: Catalog | undefined): Promise<void> {
+  if (volume === undefined || isAddress(location)) return;
+  const remembered = (await catalog?.source(volume.id)) ?? (await newestSource(volume));
+  if (remembered === undefined || remembered.location !== location || remembered.kind === 'qcow2') return;
+  throw new TimebandError(
+    `${location} was backed up as ${remembered.kind} until now, but begins like a qcow2 image. Say how to read it: --source qcow2 for the disk in it, --source image for the file as it is.`,
+    { code: 'SOURCE_INVALID', path: location },
+  );
 }
 
 async function newestSource(volume: Volume): Promise<Manifest['source'] | undefined> {
@@ -215,7 +233,7 @@ async function makePlan(repository: Repository, job: Job): Promise<Plan> {
   if (isClockBehind)
     warnings.push(`the clock of this machine is behind the newest session (${base?.sessionId}); the new one is named 1 ms later. Check the clock.`);
   const owner = ownerOf(repository, volume);
-  const token = base === undefined || owner === undefined ? undefined : tokenOf(owner, base.manifestDigest);
+  const token = base === undefined || owner === undefined ? undefined : tokenOf(owner, base);
   const changes = options.changes === undefined ? await view.changesSince(token) : userChanges(options.changes, base);
   if (!changes.isKnown && changes.reason !== undefined) warnings.push(`reading everything: ${changes.reason}.`);
   const { sizeBytes } = view;
