@@ -245,7 +245,7 @@ export class NbdClient implements AsyncDisposable {
   }
 
   async #takeData(length: number, pending: Pending): Promise<void> {
-    if (length <= DATA_OFFSET_BYTES) throw protocolError(`data of ${length} bytes`);
+    if (length <= DATA_OFFSET_BYTES || length > DATA_OFFSET_BYTES + pending.length) throw protocolError(`data of ${length} bytes`);
     const offset = decodeDataOffset(await this.#stream.read(DATA_OFFSET_BYTES));
     const bytes = length - DATA_OFFSET_BYTES;
     pending.coverage.add(offset, bytes); // first: it refuses what would not fit
