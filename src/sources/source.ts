@@ -34,6 +34,8 @@ export interface SourceOwner {
 export interface SessionToken extends SourceOwner {
   /** 32 hex digits of the SHA-256 of the session's sealed manifest, which holds a random nonce: no two sessions share one. */
   readonly commitId: string;
+  /** As users name it; a token that is only compared needs none. */
+  readonly sessionId?: string;
 }
 
 /** What a driver is given to open a source. */

@@ -1,10 +1,10 @@
 /** Where a volume's data is: as the user says, or as it was the last time. */
 import { TimebandError } from '../../bands/errors.ts';
-import type { Catalog } from '../catalog.ts';
+import type { Catalog, RememberedSource } from '../catalog.ts';
 import type { Repository } from '../repository.ts';
 import { absoluteLocation } from '../sources/image-source.ts';
 import { isAddress } from '../sources/open-source.ts';
-import type { SourceOwner } from '../sources/source.ts';
+import type { SourceKind, SourceOwner } from '../sources/source.ts';
 import type { Volume } from '../volume.ts';
 
 /** @throws TimebandError USAGE (nothing is known of it) */
@@ -20,14 +20,31 @@ export async function chooseLocation(
       code: 'USAGE',
     });
   }
-  const remembered = (await catalog?.source(volume.id))?.location ?? (await newestLocation(volume));
-  if (remembered !== undefined) return remembered;
+  const remembered = await rememberedSource(volume, catalog);
+  if (remembered !== undefined) return remembered.location;
   throw new TimebandError(`where volume "${name}" comes from is not known. Say it: timeband sync ${name}=/path/to/image`, { code: 'USAGE' });
 }
 
-async function newestLocation(volume: Volume): Promise<string | undefined> {
+/** The guest of a raw disk can write what a qcow2 image begins with: that must not turn its backups into what the header describes. */
+export async function refuseNewFormat(
+  location: string,
+  kind: SourceKind,
+  { volume, catalog }: { readonly volume: Volume | undefined; readonly catalog: Catalog | undefined },
+): Promise<void> {
+  if (kind !== 'qcow2' || volume === undefined || isAddress(location)) return;
+  const remembered = await rememberedSource(volume, catalog);
+  if (remembered === undefined || remembered.location !== location || remembered.kind === 'qcow2') return;
+  throw new TimebandError(
+    `${location} was backed up as ${remembered.kind} until now, but begins like a qcow2 image. Say how to read it: --source qcow2 for the disk in it, --source image for the file as it is.`,
+    { code: 'SOURCE_INVALID', path: location },
+  );
+}
+
+async function rememberedSource(volume: Volume, catalog: Catalog | undefined): Promise<RememberedSource | undefined> {
+  const remembered = await catalog?.source(volume.id);
+  if (remembered !== undefined) return remembered;
   const newest = (await volume.sessionIds()).at(-1);
-  return newest === undefined ? undefined : (await volume.openSession(newest)).manifest.source.location;
+  return newest === undefined ? undefined : (await volume.openSession(newest)).manifest.source;
 }
 
 /** For whom a source keeps references. */

@@ -70,7 +70,7 @@ async function look(
   const context = volume?.context ?? repository.temporaryContext();
   const newest = (await volume?.sessionIds())?.at(-1);
   const base = volume === undefined || newest === undefined ? undefined : await volume.openSession(newest);
-  const token = base === undefined || volume === undefined ? undefined : tokenOf(ownerOf(repository, volume), base.manifestDigest);
+  const token = base === undefined || volume === undefined ? undefined : tokenOf(ownerOf(repository, volume), base);
   const changes = await view.changesSince(token);
   const { bandBytes } = context;
   const claimed = claimedBands({ changes, base, sizeBytes, bandBytes });

@@ -18,7 +18,7 @@ import type { ChangeSet, SourceKind, SourceView } from '../sources/source.ts';
 import type { Volume } from '../volume.ts';
 import { commitSession, keepUnchanged, tokenOf } from './commit.ts';
 import { clearIncoming, Incoming } from './incoming.ts';
-import { chooseLocation, ownerOf } from './location.ts';
+import { chooseLocation, ownerOf, refuseNewFormat } from './location.ts';
 import { interrupted, PageSync } from './page-sync.ts';
 import { missedBands, type ReadScope, readScope } from './read-scope.ts';
 import { checkRollback } from './rollback.ts';
@@ -98,8 +98,10 @@ export async function syncVolume(repository: Repository, options: SyncOptions, e
   for (const tag of options.tags ?? []) checkTag(tag);
   const existing = await repository.findVolume(options.name);
   checkBandSize(options.bandBytes, existing);
-  const location = await chooseLocation(options, { volume: existing, catalog: environment.catalog });
+  const known = { volume: existing, catalog: environment.catalog };
+  const location = await chooseLocation(options, known);
   const choice = { ...(await chooseSource(location, options.sourceKind)), isForced: options.sourceKind !== undefined };
+  if (!choice.isForced) await refuseNewFormat(location, choice.driver.kind, known);
   const isDryRun = options.isDryRun ?? false;
   const runWith = async (volume: Volume | undefined): Promise<SyncResult> => {
     const context = { owner: ownerOf(repository, volume), stateDirectory: environment.stateDirectory, isDryRun };
@@ -190,7 +192,7 @@ async function makePlan(repository: Repository, job: Job): Promise<Plan> {
   if (isClockBehind)
     warnings.push(`the clock of this machine is behind the newest session (${base?.sessionId}); the new one is named 1 ms later. Check the clock.`);
   const owner = ownerOf(repository, volume);
-  const token = base === undefined || owner === undefined ? undefined : tokenOf(owner, base.manifestDigest);
+  const token = base === undefined || owner === undefined ? undefined : tokenOf(owner, base);
   const changes = options.changes === undefined ? await view.changesSince(token) : await userChanges(options.changes, { base, volume });
   if (!changes.isKnown && changes.reason !== undefined) warnings.push(`reading everything: ${changes.reason}.`);
   const { sizeBytes } = view;
