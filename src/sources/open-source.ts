@@ -1,10 +1,11 @@
 /** Picks the driver for what a location is. */
 import { TimebandError } from '../../bands/errors.ts';
 import { deviceDriver, imageDriver, typeOfLocation } from './image-source.ts';
+import { lvmThinDriver } from './lvm-thin-source.ts';
 import { SOURCE_KINDS, type SourceDriver, type SourceKind } from './source.ts';
 
 /** The drivers, best first: the first that applies is taken. */
-const DRIVERS: readonly SourceDriver[] = [deviceDriver, imageDriver];
+const DRIVERS: readonly SourceDriver[] = [lvmThinDriver, deviceDriver, imageDriver];
 
 export interface SourceChoice {
   readonly driver: SourceDriver;
