@@ -3,6 +3,7 @@ import { stat } from 'node:fs/promises';
 import { errnoOf, ioError, messageOf, TimebandError } from '../../bands/errors.ts';
 import { bundleDriver } from './bundle/bundle-source.ts';
 import { deviceDriver, imageDriver, typeOfLocation } from './image-source.ts';
+import { lvmThinDriver } from './lvm-thin-source.ts';
 import { nbdDriver } from './nbd-source.ts';
 import { qcow2Driver } from './qcow2-source.ts';
 import { reflinkDriver } from './reflink-source.ts';
@@ -10,7 +11,7 @@ import { SOURCE_KINDS, type SourceContext, type SourceDriver, type SourceKind, t
 import { notFound } from './source-file.ts';
 
 /** The drivers, best first: the first that applies is taken. */
-const DRIVERS: readonly SourceDriver[] = [nbdDriver, qcow2Driver, bundleDriver, reflinkDriver, deviceDriver, imageDriver];
+const DRIVERS: readonly SourceDriver[] = [nbdDriver, qcow2Driver, bundleDriver, reflinkDriver, lvmThinDriver, deviceDriver, imageDriver];
 
 export interface SourceChoice {
   readonly driver: SourceDriver;
