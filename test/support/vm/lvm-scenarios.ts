@@ -108,7 +108,7 @@ async function cliSync(args: readonly string[], change: Readonly<Record<string, 
 /** One sync within this process, which is faster. */
 async function librarySync(name: string, options: Partial<SyncOptions> = {}, root = REPO): Promise<SyncResult> {
   using repository = await Repository.open(root, { passphrase: PASSPHRASE });
-  return await syncVolume(repository, { name, ...options }, { pool: bandPool(), stateDirectory: STATE, isDryRun: false });
+  return await syncVolume(repository, { name, ...options }, { pool: bandPool(), stateDirectory: STATE });
 }
 
 /** A sync that reads everything and compares that with what the pool named as changed. */
