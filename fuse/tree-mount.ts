@@ -108,7 +108,11 @@ function isFuseDescriptor(fd: number): boolean {
 }
 
 function fuseDescriptors(): number[] {
-  return readdirSync('/proc/self/fd').map(Number).filter(isFuseDescriptor);
+  try {
+    return readdirSync('/proc/self/fd').map(Number).filter(isFuseDescriptor);
+  } catch {
+    return []; // no descriptor free to look with
+  }
 }
 
 function createFuse(mountPoint: string, driver: TreeDriver, options: { readonly label: string; readonly allowOther: boolean }): FuseInstance {

@@ -3,10 +3,10 @@
  * not used for longest; one that is only going to be wanted never drives out another that nobody has read yet, so many
  * readers decode less far ahead instead of decoding the same bands again and again.
  */
-import { SpareBuffers } from './spare-buffers.ts';
 
 interface CachedBand {
   readonly sizeBytes: number;
+  readonly out: Uint8Array;
   /** Undefined once decoding failed: then chunks are read one by one, and only the bad one fails. */
   readonly bytes: Promise<Uint8Array | undefined>;
   isRead: boolean;
@@ -23,12 +23,13 @@ export interface BandRequest {
 export class BandCache {
   readonly #maxBytes: number;
   readonly #bands = new Map<string, CachedBand>();
-  readonly #spares: SpareBuffers;
+  /** Buffers without a band. Shared memory that is let go of stays allocated for long, so buffers are used again and again. */
+  #free: Uint8Array[] = [];
+  #allocatedBytes = 0;
   #usedBytes = 0;
 
   constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
-    this.#spares = new SpareBuffers(maxBytes / 4, (sizeBytes) => new Uint8Array(new SharedArrayBuffer(sizeBytes)));
   }
 
   /** How many bands of a size have room. */
@@ -46,7 +47,7 @@ export class BandCache {
     return band?.bytes;
   }
 
-  /** Starts decoding a band, unless it is here or has no room. */
+  /** Starts decoding a band, unless it is here or has no room just now. */
   start(key: string, request: BandRequest): void {
     const known = this.#bands.get(key);
     if (known !== undefined) {
@@ -54,9 +55,23 @@ export class BandCache {
       this.#bands.set(key, known);
       return;
     }
-    if (!this.#makeRoom(request)) return;
+    const out = this.#makeRoom(request) ? this.#take(request.sizeBytes) : undefined;
+    if (out === undefined) return;
     this.#usedBytes += request.sizeBytes;
-    this.#bands.set(key, { sizeBytes: request.sizeBytes, bytes: this.#decode(request), isRead: false });
+    this.#bands.set(key, { sizeBytes: request.sizeBytes, out, bytes: decodeInto(out, request), isRead: false });
+  }
+
+  /**
+   * A buffer, if one is free or may be made: one more than have room, since that of a band that was driven out comes
+   * free a little later.
+   */
+  #take(sizeBytes: number): Uint8Array | undefined {
+    const at = this.#free.findIndex((one) => one.length === sizeBytes);
+    if (at >= 0) return this.#free.splice(at, 1)[0];
+    while (this.#allocatedBytes > this.#maxBytes && this.#free.length > 0) this.#allocatedBytes -= this.#free.pop()?.length ?? 0; // of other sizes
+    if (this.#allocatedBytes > this.#maxBytes) return undefined;
+    this.#allocatedBytes += sizeBytes;
+    return new Uint8Array(new SharedArrayBuffer(sizeBytes));
   }
 
   #makeRoom({ sizeBytes, isNeeded }: BandRequest): boolean {
@@ -70,19 +85,16 @@ export class BandCache {
   #drop(key: string, band: CachedBand): void {
     this.#bands.delete(key);
     this.#usedBytes -= band.sizeBytes;
-    void band.bytes.then((bytes) => {
-      if (bytes !== undefined) this.#spares.giveLater(bytes);
-    });
+    // Readers that awaited the bytes copy from them in the turn in which they get them.
+    void band.bytes.then(() => setImmediate(() => this.#free.push(band.out)));
   }
+}
 
-  async #decode({ sizeBytes, decode }: BandRequest): Promise<Uint8Array | undefined> {
-    const out = this.#spares.take(sizeBytes);
-    try {
-      await decode(out);
-      return out;
-    } catch {
-      this.#spares.give(out);
-      return undefined; // the reader goes chunk by chunk and reports exactly what is damaged
-    }
+async function decodeInto(out: Uint8Array, { decode }: BandRequest): Promise<Uint8Array | undefined> {
+  try {
+    await decode(out);
+    return out;
+  } catch {
+    return undefined; // the reader goes chunk by chunk and reports exactly what is damaged
   }
 }

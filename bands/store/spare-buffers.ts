@@ -1,21 +1,19 @@
 /** Buffers that are used again: what is allocated anew for each read is freed much later, and counts as memory until then. */
 
 export class SpareBuffers {
-  readonly #make: (sizeBytes: number) => Uint8Array;
   readonly #maxBytes: number;
   readonly #bySize = new Map<number, Uint8Array[]>();
   #bytes = 0;
 
   /** @param maxBytes how much may lie here unused */
-  constructor(maxBytes: number, make: (sizeBytes: number) => Uint8Array = (sizeBytes) => new Uint8Array(sizeBytes)) {
+  constructor(maxBytes: number) {
     this.#maxBytes = maxBytes;
-    this.#make = make;
   }
 
   /** A buffer of exactly that size; its content is whatever it was. */
   take(sizeBytes: number): Uint8Array {
     const spare = this.#bySize.get(sizeBytes)?.pop();
-    if (spare === undefined) return this.#make(sizeBytes);
+    if (spare === undefined) return new Uint8Array(sizeBytes);
     this.#bytes -= sizeBytes;
     return spare;
   }

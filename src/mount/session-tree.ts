@@ -107,6 +107,7 @@ export class SessionTree implements ImageTree {
         shared.users--;
         if (shared.users > 0) return;
         this.#images.delete(key);
+        this.#sessions.delete(key); // and with it the index pages that were read
         await shared.image.close();
       },
     };

@@ -1,7 +1,11 @@
-import { TimebandError } from '../../../bands/errors.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { messageOf, TimebandError } from '../../../bands/errors.ts';
+import type { ServedMount } from '../../mount/serve.ts';
 import type { CommandContext } from '../context.ts';
 import type { Define } from '../define.ts';
 import { parseSize } from '../text.ts';
+
+const BUSY_POLL_MS = 500;
 
 /** Loaded by the commands that mount only: a machine without FUSE backs up and restores all the same. */
 async function loadMounts(): Promise<typeof import('../../mount/mounts.ts')> {
@@ -70,11 +74,21 @@ async function serveHere(
       lock.release(),
     );
     context.print(`Mounted at ${mount.mountPoint}. Ctrl-C takes it down.`, { mountPoint: mount.mountPoint });
-    const takeDown = (): void => {
-      mount.down().catch((error: unknown) => context.warn(`still mounted: ${error instanceof Error ? error.message : String(error)}`));
-    };
+    const takeDown = (): void => void takeDownWhenFree(context, mount);
     if (context.terminal.signal.aborted) takeDown();
     context.terminal.signal.addEventListener('abort', takeDown);
     await mount.gone;
   });
+}
+
+/** A second Ctrl-C ends the process and leaves a dead mount, so one that came too early has to do. */
+async function takeDownWhenFree(context: CommandContext, mount: ServedMount): Promise<void> {
+  for (let isTold = false; ; isTold = true) {
+    try {
+      return await mount.down();
+    } catch (error) {
+      if (!isTold) context.warn(`still mounted: ${messageOf(error)} It is taken down as soon as nothing uses it any more.`);
+    }
+    await sleep(BUSY_POLL_MS);
+  }
 }

@@ -184,3 +184,21 @@ mountTest('a server in the foreground whose output is closed before it writes an
   t.deepEqual(await exit, [0, null]);
   await nothingLeft(t, space);
 });
+
+mountTest('Ctrl-C to a mount in the foreground that is in use takes it down once it is not', async (t) => {
+  const space = await mountLab(t, pool);
+  writeMixed(space.at('img'), 'x', 2);
+  await space.sync('v', space.at('img'));
+  const folder = space.folder('mnt');
+  const server = space.start('mount', '--foreground', folder);
+  const exit = once(server, 'exit');
+  if (server.stdout !== null) await once(server.stdout, 'data');
+  const fd = openSync(path.join(folder, 'v', 'latest', 'image'), 'r');
+  const warned = server.stderr === null ? undefined : once(server.stderr, 'data');
+  server.kill('SIGINT');
+  t.regex(String((await warned)?.[0]), /still mounted/);
+  t.is(readSync(fd, new Uint8Array(10), 0, 10, BAND_256K), 10);
+  closeSync(fd);
+  t.deepEqual(await exit, [0, null]);
+  await nothingLeft(t, space);
+});

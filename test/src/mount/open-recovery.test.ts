@@ -224,6 +224,25 @@ mountTest('Ctrl-C to mount before the server is up: status 130 and nothing is le
   }
 });
 
+mountTest('kill -9 of mount at any moment: the mount is there or not, and the next one works', async (t) => {
+  const scene = await ext4Scene(t, pool, ['files']);
+  const dir = scene.folder('mnt');
+  for (const delayMs of [0, 40, 120]) {
+    const command = scene.start('mount', dir);
+    const ended = once(command, 'exit');
+    await until('the server is noted', () => noted(scene).includes('"startTicks"') || command.exitCode !== null);
+    await sleep(delayMs);
+    command.kill('SIGKILL');
+    await ended;
+    await until('the server stays with its mount or ends without', () => processesOf(scene).length === mountsUnder(scene.root).length);
+    if (mountsUnder(scene.root).length > 0) await until('it can be unmounted', async () => (await scene.cli('unmount', dir)).status === 0);
+    await scene.ok('mount', dir);
+    await scene.ok('unmount', dir);
+    await nothingLeft(t, scene);
+    t.is(noted(scene), '');
+  }
+});
+
 /** The notes of what is opened. */
 function noted(scene: Lab): string {
   if (!existsSync(scene.at('state', 'mounts'))) return '';
