@@ -1,7 +1,6 @@
 /** QEMU's own tools: images, writes into them, servers. What is started ends with the test. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ExecutionContext } from 'ava';
 import { ended } from './processes.ts';
@@ -68,6 +67,6 @@ function commandLine(pid: string): string {
 }
 
 /** Folders of exporters' sockets. */
-export function exporterFolders(): string[] {
-  return readdirSync(tmpdir()).filter((name) => name.startsWith('timeband-nbd-'));
+export function exporterFolders(folder: string): string[] {
+  return readdirSync(folder).filter((name) => name.startsWith('timeband-nbd-'));
 }
