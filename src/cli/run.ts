@@ -4,8 +4,10 @@ import { type ErrorCode, TimebandError } from '../../bands/errors.ts';
 import { VERSION } from '../version.ts';
 import { addBreakLock } from './commands/break-lock.ts';
 import { addCheck } from './commands/check.ts';
+import { addDelete } from './commands/delete.ts';
 import { addDiff } from './commands/diff.ts';
 import { addInit } from './commands/init.ts';
+import { addLabels } from './commands/labels.ts';
 import { addMap } from './commands/map.ts';
 import { addMount } from './commands/mount.ts';
 import { addOpen } from './commands/open.ts';
@@ -63,6 +65,8 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
     addMap,
     addSources,
     addForgetSource,
+    addDelete,
+    addLabels,
     addMount,
     addOpen,
     addBreakLock,
