@@ -75,8 +75,15 @@ class CheckRun {
   async checkVolume(volume: Volume): Promise<void> {
     const ids = this.#options.session === undefined ? await this.#sessionIds(volume) : [await volume.resolve(this.#options.session)];
     if (ids === undefined) return;
-    await using leases = new AsyncDisposableStack();
-    const opened = await this.#openAll(volume, ids, leases);
+    const leases: Lease[] = [];
+    try {
+      await this.#checkSessions(volume, await this.#openAll(volume, ids, leases), ids);
+    } finally {
+      for (const lease of leases) await lease.release();
+    }
+  }
+
+  async #checkSessions(volume: Volume, opened: ReadonlyMap<string, SessionDirectory>, ids: readonly string[]): Promise<void> {
     if (this.#options.session === undefined) await this.#checkNewest(volume, opened.get(ids.at(-1) ?? ''));
     for (const session of opened.values()) {
       this.#totalBands += session.bandCount;
@@ -96,11 +103,11 @@ class CheckRun {
   }
 
   /** Opens them; nobody deletes one until `leases` are given back. One that is just being deleted is passed over. */
-  async #openAll(volume: Volume, ids: readonly string[], leases: AsyncDisposableStack): Promise<Map<string, SessionDirectory>> {
+  async #openAll(volume: Volume, ids: readonly string[], leases: Lease[]): Promise<Map<string, SessionDirectory>> {
     const opened = new Map<string, SessionDirectory>();
     for (const id of ids) {
       try {
-        leases.use(await this.#lease(volume, id));
+        leases.push(await this.#lease(volume, id));
         opened.set(id, await volume.openSession(id));
         this.sessions++;
       } catch (error) {
