@@ -3,9 +3,10 @@ import { TimebandError } from '../../bands/errors.ts';
 import { bundleDriver } from './bundle/bundle-source.ts';
 import { deviceDriver, imageDriver, typeOfLocation } from './image-source.ts';
 import { SOURCE_KINDS, type SourceDriver, type SourceKind } from './source.ts';
+import { zfsDriver } from './zfs/zfs-source.ts';
 
 /** The drivers, best first: the first that applies is taken. */
-const DRIVERS: readonly SourceDriver[] = [deviceDriver, bundleDriver, imageDriver];
+const DRIVERS: readonly SourceDriver[] = [zfsDriver, deviceDriver, bundleDriver, imageDriver];
 
 export interface SourceChoice {
   readonly driver: SourceDriver;
