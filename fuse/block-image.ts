@@ -1,5 +1,5 @@
 /** From an image file to a mounted file system: partition table, read-only loop device, mount without journal replay. */
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { TimebandError } from '../bands/errors.ts';
 import { runTool } from './tools.ts';
@@ -47,10 +47,20 @@ export async function detachLoop(device: string): Promise<void> {
 /** The file behind a loop device, or undefined if it has none. */
 export async function loopBackingFile(device: string): Promise<string | undefined> {
   try {
-    return (await readFile(`/sys/block/${path.basename(device)}/loop/backing_file`, 'utf8')).trim();
+    return (await readFile(`/sys/block/${path.basename(device)}/loop/backing_file`, 'utf8')).replace(/\n$/, '');
   } catch {
     return undefined; // the kernel shows that file only while the device is attached
   }
+}
+
+/** The loop devices over files in `folder` (an absolute path without links). */
+export async function loopsOver(folder: string): Promise<string[]> {
+  const found: string[] = [];
+  for (const name of await readdir('/sys/block').catch(() => [])) {
+    const device = `/dev/${name}`;
+    if (name.startsWith('loop') && (await loopBackingFile(device))?.startsWith(`${folder}/`) === true) found.push(device);
+  }
+  return found;
 }
 
 /** The type of the file system on a device, or undefined if none is recognised. */

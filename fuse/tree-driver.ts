@@ -61,10 +61,18 @@ export class TreeDriver {
     work().then(
       (answer) => (typeof answer === 'number' ? reply(answer) : reply(...answer)),
       (error: unknown) => {
-        this.#options.onError(operation, path, error);
-        reply(errnoFor(error));
+        reply(errnoFor(error)); // first: whatever becomes of the log, the reader goes on
+        this.#tell(operation, path, error);
       },
     );
+  }
+
+  #tell(operation: string, path: string, error: unknown): void {
+    try {
+      this.#options.onError(operation, path, error);
+    } catch {
+      // a log that cannot be written is no reason to end the mount
+    }
   }
 
   async #readdir(path: string): Promise<number | [number, string[]]> {

@@ -1,5 +1,5 @@
 /** A mounted image tree: bringing it up, noticing its end, taking it down. One process serves one mount. */
-import { accessSync, constants, existsSync, readFileSync, realpathSync, writeFileSync } from 'node:fs';
+import { accessSync, constants, existsSync, readdirSync, readFileSync, readlinkSync, realpathSync, writeFileSync } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -33,12 +33,15 @@ export class TreeMount {
   readonly #fuse: FuseInstance;
   readonly #driver: TreeDriver;
   readonly #entry: MountEntry;
+  /** The descriptor of the connection to the kernel; libfuse closes it when the kernel has ended the connection. */
+  readonly #connection: number | undefined;
 
-  private constructor(mountPoint: string, parts: { fuse: FuseInstance; driver: TreeDriver; entry: MountEntry }) {
+  private constructor(mountPoint: string, parts: { fuse: FuseInstance; driver: TreeDriver; entry: MountEntry; connection: number | undefined }) {
     this.mountPoint = mountPoint;
     this.#fuse = parts.fuse;
     this.#driver = parts.driver;
     this.#entry = parts.entry;
+    this.#connection = parts.connection;
     this.gone = this.#watch();
   }
 
@@ -52,6 +55,7 @@ export class TreeMount {
     checkFuseAccess(allowOther);
     const driver = new TreeDriver(options.tree, { allowOther, onError: options.onError });
     const fuse = createFuse(mountPoint, driver, { label: options.label, allowOther });
+    const others = new Set(fuseDescriptors());
     try {
       await new Promise<void>((resolve, reject) => fuse.mount((error) => (error === null || error === undefined ? resolve() : reject(error))));
     } catch (cause) {
@@ -61,7 +65,8 @@ export class TreeMount {
     const entry = mountsAt(mountPoint).at(-1);
     if (entry === undefined) throw new TimebandError(`the mount at ${mountPoint} did not come up`, { code: 'MOUNT_FAILED', path: mountPoint });
     raiseReadAhead(entry.device);
-    return new TreeMount(mountPoint, { fuse, driver, entry });
+    const connection = fuseDescriptors().find((fd) => !others.has(fd));
+    return new TreeMount(mountPoint, { fuse, driver, entry, connection });
   }
 
   #isMounted(): boolean {
@@ -73,10 +78,17 @@ export class TreeMount {
     }
   }
 
-  /** The process is not told when somebody else unmounts, so the mount table is looked at. */
+  #isConnected(): boolean {
+    return this.#connection === undefined || isFuseDescriptor(this.#connection);
+  }
+
+  /**
+   * The process is not told when somebody else unmounts, so the mount table is looked at. After a lazy unmount holders go
+   * on reading; the kernel need not tell of the last one's close, but ends the connection with it.
+   */
   async #watch(): Promise<void> {
-    while (this.#isMounted()) await sleep(POLL_MS);
-    while (this.#driver.openFiles > 0) await sleep(RELEASE_POLL_MS); // after a lazy unmount holders go on reading
+    while (this.#isMounted() && this.#isConnected()) await sleep(POLL_MS);
+    while (this.#driver.openFiles > 0 && this.#isConnected()) await sleep(RELEASE_POLL_MS);
     await releaseSession(this.#fuse, this.mountPoint);
   }
 
@@ -84,6 +96,22 @@ export class TreeMount {
   async down(): Promise<void> {
     if (this.#isMounted()) await unmountPath(this.mountPoint);
     await this.gone;
+  }
+}
+
+function isFuseDescriptor(fd: number): boolean {
+  try {
+    return readlinkSync(`/proc/self/fd/${fd}`) === '/dev/fuse';
+  } catch {
+    return false; // closed
+  }
+}
+
+function fuseDescriptors(): number[] {
+  try {
+    return readdirSync('/proc/self/fd').map(Number).filter(isFuseDescriptor);
+  } catch {
+    return []; // no descriptor free to look with
   }
 }
 

@@ -8,7 +8,7 @@
 import { rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Level } from 'level';
+import type { Level } from 'level';
 import { messageOf } from '../bands/errors.ts';
 import { concat, equalBytes, toHex, utf8 } from '../bands/format/bytes.ts';
 import { DIGEST_BYTES } from '../bands/format/manifest.ts';
@@ -85,6 +85,7 @@ export class Catalog {
 
   async #open(): Promise<Database> {
     await createDirectories(this.#directory);
+    const { Level } = await import('level'); // 20 ms, which commands that need no catalog save
     for (let attempt = 1; ; attempt++) {
       const database: Database = new Level(this.#directory, { keyEncoding: 'utf8', valueEncoding: 'view' });
       try {

@@ -58,12 +58,17 @@ function pidNamespace(): string {
 }
 
 export function currentProcess(): ProcessIdentity {
+  return processIdentity(process.pid);
+}
+
+/** Identifies a process of this machine and PID namespace, as a child of ours. */
+export function processIdentity(pid: number): ProcessIdentity {
   return {
     host: hostName(),
     bootId: readText('/proc/sys/kernel/random/boot_id') ?? UNKNOWN,
     pidNamespace: pidNamespace(),
-    pid: process.pid,
-    startTicks: lookAtProcess(process.pid).startTicks ?? UNKNOWN,
+    pid,
+    startTicks: lookAtProcess(pid).startTicks ?? UNKNOWN,
   };
 }
 

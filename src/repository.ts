@@ -16,7 +16,7 @@ import { checkVolumeName, type VolumeRecord, volumeRecordCodec } from '../bands/
 import {
   createDirectory,
   DIRECTORY_MODE,
-  listDirectory,
+  listRequiredDirectory,
   readRegularFile,
   replaceFile,
   requireRealDirectory,
@@ -51,7 +51,7 @@ export interface OpenOptions {
   readonly pageCacheFor?: (volumeId: string) => PageCache | undefined;
 }
 
-/** A volume whose record cannot be read; it never hides the others. */
+/** A volume whose record is missing or damaged; it never hides the others. */
 export interface DamagedVolume {
   readonly id: string;
   readonly error: TimebandError;
@@ -122,7 +122,7 @@ export class Repository {
     return this.#masterKey.slice();
   }
 
-  /** The volumes by name, and those whose record is damaged. */
+  /** The volumes by name, and those whose record is damaged. @throws TimebandError RECORD_MISSING (the folder of the volumes), IO_ERROR */
   async listVolumes(): Promise<{ readonly volumes: Volume[]; readonly damaged: DamagedVolume[] }> {
     const volumes: Volume[] = [];
     const damaged: DamagedVolume[] = [];
@@ -130,7 +130,7 @@ export class Repository {
       try {
         volumes.push(await this.#openVolume(id));
       } catch (error) {
-        if (!(error instanceof TimebandError)) throw error;
+        if (!isDamage(error)) throw error; // a system that is out of files, say, makes no volume vanish
         damaged.push({ id, error });
       }
     }
@@ -203,7 +203,7 @@ export class Repository {
   }
 
   async #volumeIds(): Promise<string[]> {
-    return (await listDirectory(this.layout.volumes)).filter((name) => fromHex(name, ID_BYTES) !== undefined).sort();
+    return (await listRequiredDirectory(this.layout.volumes)).filter((name) => fromHex(name, ID_BYTES) !== undefined).sort();
   }
 
   async #openVolume(id: string): Promise<Volume> {
@@ -241,6 +241,10 @@ export class Repository {
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+function isDamage(error: unknown): error is TimebandError {
+  return error instanceof TimebandError && /^(RECORD|REPOSITORY)_/.test(error.code);
 }
 
 /** Makes the folder, or sees that it is empty. @returns whether it was made */

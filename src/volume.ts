@@ -5,7 +5,7 @@ import { toHex } from '../bands/format/bytes.ts';
 import type { Labels } from '../bands/format/labels.ts';
 import { parseSessionId, SESSION_ID_PATTERN } from '../bands/format/session-id.ts';
 import type { VolumeRecord } from '../bands/format/volume-record.ts';
-import { listDirectory } from '../bands/store/files.ts';
+import { listRequiredDirectory } from '../bands/store/files.ts';
 import { type PageCache, readLabels, SessionDirectory, type VolumeContext } from '../bands/store/session-directory.ts';
 import { type VolumeLayout, volumeLayout } from './layout.ts';
 import { notAfterMs, parseSessionSpec } from './session-spec.ts';
@@ -32,9 +32,9 @@ export class Volume {
     return toHex(this.context.volumeId);
   }
 
-  /** Ids of the committed sessions, oldest first. */
+  /** Ids of the committed sessions, oldest first. @throws TimebandError RECORD_MISSING (the folder of the sessions), IO_ERROR */
   async sessionIds(): Promise<string[]> {
-    return (await listDirectory(this.layout.sessions)).filter((name) => SESSION_ID_PATTERN.test(name)).sort();
+    return (await listRequiredDirectory(this.layout.sessions)).filter((name) => SESSION_ID_PATTERN.test(name)).sort();
   }
 
   sessionPath(sessionId: string): string {

@@ -1,27 +1,57 @@
 /** Decoded chunks, least recently used out first, bounded in bytes. */
+import { CHUNK_BYTES } from '../format/geometry.ts';
+import { SpareBuffers } from './spare-buffers.ts';
 
 export class ChunkCache {
   readonly #capacity: number;
-  readonly #chunks = new Map<number, Promise<Uint8Array>>();
+  readonly #chunks = new Map<string, Promise<Uint8Array>>();
+  readonly #spares: SpareBuffers;
 
   /** @param maxBytes at least one chunk is always kept */
-  constructor(maxBytes: number, chunkBytes: number) {
-    this.#capacity = Math.max(1, Math.floor(maxBytes / chunkBytes));
+  constructor(maxBytes: number) {
+    this.#capacity = Math.max(1, Math.floor(maxBytes / CHUNK_BYTES));
+    this.#spares = new SpareBuffers(8 * CHUNK_BYTES);
   }
 
-  /** The chunk of that number; loads it if it is not here. A failed load is not kept. */
-  get(chunkNumber: number, load: () => Promise<Uint8Array>): Promise<Uint8Array> {
-    const known = this.#chunks.get(chunkNumber);
+  /**
+   * The chunk of that name; loads it if it is not here, into the buffer that `load` is given. A failed load is not kept.
+   * The bytes are to be copied in the turn in which they come: later they may be another chunk's.
+   */
+  get(key: string, load: (out: Uint8Array) => Promise<void>): Promise<Uint8Array> {
+    const known = this.#chunks.get(key);
     if (known !== undefined) {
-      this.#chunks.delete(chunkNumber); // to the young end again
-      this.#chunks.set(chunkNumber, known);
+      this.#chunks.delete(key); // to the young end again
+      this.#chunks.set(key, known);
       return known;
     }
-    const loading = load();
-    this.#chunks.set(chunkNumber, loading);
-    loading.catch(() => this.#chunks.delete(chunkNumber));
-    const oldest = this.#chunks.keys().next().value;
-    if (this.#chunks.size > this.#capacity && oldest !== undefined) this.#chunks.delete(oldest);
+    const loading = this.#load(load);
+    this.#chunks.set(key, loading);
+    loading.catch(() => {
+      if (this.#chunks.get(key) === loading) this.#chunks.delete(key);
+    });
+    this.#trim();
     return loading;
+  }
+
+  async #load(load: (out: Uint8Array) => Promise<void>): Promise<Uint8Array> {
+    const out = this.#spares.take(CHUNK_BYTES);
+    try {
+      await load(out);
+      return out;
+    } catch (error) {
+      this.#spares.give(out);
+      throw error;
+    }
+  }
+
+  #trim(): void {
+    for (const [key, chunk] of this.#chunks) {
+      if (this.#chunks.size <= this.#capacity) return;
+      this.#chunks.delete(key);
+      chunk.then(
+        (bytes) => this.#spares.giveLater(bytes),
+        () => undefined, // a failed load gave it back itself
+      );
+    }
   }
 }

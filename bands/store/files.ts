@@ -52,14 +52,33 @@ export async function requireRealDirectory(directory: string): Promise<void> {
   );
 }
 
-/** The names in a real folder of a repository; none if it is not there. @throws TimebandError RECORD_CORRUPT, IO_ERROR */
+/**
+ * The names in a real folder of a repository that may be absent, as a copying tool leaves empty ones out; none if it is.
+ * @throws TimebandError RECORD_CORRUPT, IO_ERROR
+ */
 export async function listDirectory(directory: string): Promise<string[]> {
+  try {
+    return await listRequiredDirectory(directory);
+  } catch (error) {
+    if (error instanceof TimebandError && error.code === 'RECORD_MISSING') return [];
+    throw error;
+  }
+}
+
+/**
+ * The names in a real folder without which a repository is not whole: one that was moved away is not an empty one.
+ * @throws TimebandError RECORD_MISSING, RECORD_CORRUPT, IO_ERROR
+ */
+export async function listRequiredDirectory(directory: string): Promise<string[]> {
   await requireRealDirectory(directory);
   try {
     return await readdir(directory);
   } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return [];
-    throw ioError(error, 'list', directory);
+    if (errnoOf(error) !== 'ENOENT') throw ioError(error, 'list', directory);
+    throw new TimebandError(
+      `${directory}: the folder is missing. Was the repository moved, or its disk taken away? If nothing was ever stored in it, make the folder again.`,
+      { code: 'RECORD_MISSING', cause: error, path: directory },
+    );
   }
 }
 

@@ -2,22 +2,24 @@
  * A session's bytes, at any offset: what mounts, `restore -` and programs read. Random reads decode the chunk they
  * touch; once a reader goes forward, whole bands are decoded ahead by the worker pool, straight into shared memory.
  */
-import { bandRanges, CHUNK_BYTES, chunksPerBand } from '../format/geometry.ts';
+import { bandRanges, CHUNK_BYTES } from '../format/geometry.ts';
+import type { StoredBand } from '../format/index-page.ts';
 import type { BandPool } from '../workers/band-pool.ts';
 import { shareBandKeys } from '../workers/band-pool.ts';
 import type { BandKeyMaterial } from '../workers/tasks.ts';
 import { BandFileReader } from './band-file-reader.ts';
-import { ChunkCache } from './chunk-cache.ts';
+import { ReadCache } from './read-cache.ts';
 import type { SessionDirectory } from './session-directory.ts';
 
 export interface SessionImageOptions {
   /** Workers that decode ahead of sequential readers; without one, reads decode what they touch. */
   readonly pool?: BandPool;
-  /** Memory for decoded data, in bytes; half for chunks, half for bands decoded ahead. */
+  /** Memory for decoded data, in bytes. */
   readonly cacheBytes?: number | undefined;
+  /** A cache that is shared with other images, instead of one of its own. */
+  readonly cache?: ReadCache;
 }
 
-const DEFAULT_CACHE_BYTES = 67_108_864;
 /** A reader is sequential once this many bytes came in order. */
 const SEQUENTIAL_BYTES = 524_288;
 /** Requests of one reader may overtake each other by this much: the kernel's read-ahead sends several at once. */
@@ -33,10 +35,9 @@ export function createCursor(): ReadCursor {
   return { nextOffset: 0, runBytes: 0 };
 }
 
-/** A band being decoded, or decoded. */
-interface AheadBand {
-  /** The bytes, undefined once decoding failed: then chunks are read one by one, and only the bad one fails. */
-  readonly bytes: Promise<Uint8Array | undefined>;
+/** The name of a band's content in a cache: sessions that share a band file share what was decoded of it. */
+function bandKey(band: StoredBand): string {
+  return Buffer.from(band.salt.buffer, band.salt.byteOffset, band.salt.length).toString('latin1');
 }
 
 export class SessionImage {
@@ -44,22 +45,18 @@ export class SessionImage {
   readonly #pool: BandPool | undefined;
   readonly #keys: BandKeyMaterial;
   readonly #reader: BandFileReader;
-  readonly #chunks: ChunkCache;
-  readonly #ahead = new Map<number, AheadBand>();
-  readonly #spare: Uint8Array[] = [];
-  readonly #maxAhead: number;
-  /** What every zero band reads as. */
-  #zeros: Uint8Array | undefined;
+  readonly #cache: ReadCache;
+  /** How many bands from the reader's on are decoded. */
+  readonly #depth: number;
 
   constructor(session: SessionDirectory, options: SessionImageOptions = {}) {
-    const { bandBytes } = session.context;
-    const cacheBytes = options.cacheBytes ?? DEFAULT_CACHE_BYTES;
     this.session = session;
+    this.#cache = options.cache ?? new ReadCache(options.cacheBytes);
     this.#keys = shareBandKeys(session.context);
-    this.#reader = new BandFileReader(session.context);
-    this.#chunks = new ChunkCache(cacheBytes / 2, CHUNK_BYTES);
-    this.#maxAhead = Math.floor(cacheBytes / 2 / bandBytes);
-    this.#pool = this.#maxAhead >= 2 ? options.pool : undefined;
+    this.#reader = new BandFileReader(session.context, this.#cache.files);
+    const capacity = this.#cache.bands.capacity(session.context.bandBytes);
+    this.#pool = capacity >= 2 ? options.pool : undefined;
+    this.#depth = Math.min(capacity - 1, (this.#pool?.capacity ?? 0) + 1);
   }
 
   get sizeBytes(): number {
@@ -76,10 +73,12 @@ export class SessionImage {
     const isSequential = this.#follow(cursor, offset, out.length);
     for (const range of bandRanges(offset, out.length, bandBytes)) {
       const part = out.subarray(range.position, range.position + range.length);
-      if (isSequential) this.#decodeAhead(range.bandIndex);
-      const ahead = await this.#ahead.get(range.bandIndex)?.bytes;
-      if (ahead !== undefined) part.set(ahead.subarray(range.start, range.start + range.length));
-      else await this.#readChunks(part, range.bandIndex, range.start);
+      if (isSequential) await this.#decodeAhead(range.bandIndex);
+      const band = await this.session.readBandEntry(range.bandIndex);
+      const bytes = band === undefined ? undefined : await this.#cache.bands.get(bandKey(band));
+      if (band === undefined) part.fill(0);
+      else if (bytes !== undefined) part.set(bytes.subarray(range.start, range.start + range.length));
+      else await this.#readChunks(part, { index: range.bandIndex, band }, range.start);
     }
   }
 
@@ -90,72 +89,43 @@ export class SessionImage {
     return this.#pool !== undefined && cursor.runBytes >= SEQUENTIAL_BYTES;
   }
 
-  async #readChunks(out: Uint8Array, bandIndex: number, start: number): Promise<void> {
+  async #readChunks(out: Uint8Array, from: { readonly index: number; readonly band: StoredBand }, start: number): Promise<void> {
+    const key = bandKey(from.band);
+    const file = this.#bandPath(from.index);
     for (let at = 0; at < out.length; ) {
       const number = Math.floor((start + at) / CHUNK_BYTES);
       const within = (start + at) % CHUNK_BYTES;
       const length = Math.min(CHUNK_BYTES - within, out.length - at);
-      const chunk = await this.#chunk(bandIndex, number);
-      if (chunk === undefined) out.fill(0, at, at + length);
-      else out.set(chunk.subarray(within, within + length), at);
+      const chunk = await this.#cache.chunks.get(`${key}${number}`, (decoded) => this.#reader.readChunk(file, from.band, { number, out: decoded }));
+      out.set(chunk.subarray(within, within + length), at);
       at += length;
     }
-  }
-
-  /** The bytes of a chunk, or undefined for a chunk of a zero band. */
-  async #chunk(bandIndex: number, number: number): Promise<Uint8Array | undefined> {
-    const band = await this.session.readBandEntry(bandIndex);
-    if (band === undefined) return undefined;
-    return await this.#chunks.get(bandIndex * chunksPerBand(this.session.context.bandBytes) + number, async () => {
-      const out = new Uint8Array(CHUNK_BYTES);
-      await this.#reader.readChunk(this.#bandPath(bandIndex), band, { number, out });
-      return out;
-    });
   }
 
   #bandPath(bandIndex: number): string {
     return this.session.bandPaths(bandIndex, 1)[0] ?? '';
   }
 
-  /** Starts decoding this band and the ones after it; drops the ones longest unused. */
-  #decodeAhead(bandIndex: number): void {
-    const depth = Math.min(this.#maxAhead - 1, (this.#pool?.capacity ?? 0) + 1);
-    for (let i = bandIndex; i < Math.min(bandIndex + depth, this.session.bandCount); i++) {
-      const known = this.#ahead.get(i);
-      if (known !== undefined) this.#ahead.delete(i); // to the young end again
-      this.#ahead.set(i, known ?? { bytes: this.#decode(i) });
-    }
-    for (const [i, band] of this.#ahead) {
-      if (this.#ahead.size <= this.#maxAhead) break;
-      this.#ahead.delete(i);
-      void band.bytes.then((bytes) => this.#recycle(bytes));
-    }
+  /** Starts decoding this band and the ones after it, and waits for none. */
+  async #decodeAhead(bandIndex: number): Promise<void> {
+    await this.#startDecoding(bandIndex, true);
+    for (let i = bandIndex + 1; i < Math.min(bandIndex + this.#depth, this.session.bandCount); i++) void this.#startDecoding(i, false);
   }
 
-  #recycle(bytes: Uint8Array | undefined): void {
-    // A reader that awaits `bytes` copies in the same turn that it gets them, so one turn later nobody looks at it.
-    if (bytes !== undefined && bytes !== this.#zeros && this.#spare.length < this.#maxAhead) setImmediate(() => this.#spare.push(bytes));
+  async #startDecoding(bandIndex: number, isNeeded: boolean): Promise<void> {
+    const band = await this.session.readBandEntry(bandIndex).catch(() => undefined); // the read that comes to it reports what is damaged
+    if (band === undefined) return;
+    this.#cache.bands.start(bandKey(band), {
+      sizeBytes: this.session.context.bandBytes,
+      isNeeded,
+      decode: async (out) => {
+        await this.#pool?.run('decodeBand', { keys: this.#keys, file: this.#bandPath(bandIndex), band, out });
+      },
+    });
   }
 
-  async #decode(bandIndex: number): Promise<Uint8Array | undefined> {
-    try {
-      const band = await this.session.readBandEntry(bandIndex);
-      const { bandBytes } = this.session.context;
-      if (band === undefined) {
-        this.#zeros ??= new Uint8Array(bandBytes);
-        return this.#zeros;
-      }
-      const out = this.#spare.pop() ?? new Uint8Array(new SharedArrayBuffer(bandBytes));
-      await this.#pool?.run('decodeBand', { keys: this.#keys, file: this.#bandPath(bandIndex), band, out });
-      return out;
-    } catch {
-      return undefined; // read() then goes chunk by chunk and reports exactly what is damaged
-    }
-  }
-
-  /** Closes the files. The pool is the caller's. */
+  /** Closes the files. The pool and a shared cache are the caller's. */
   async close(): Promise<void> {
     await this.#reader.close();
-    this.#ahead.clear();
   }
 }

@@ -1,7 +1,7 @@
 /** The pool of worker threads, one a core, each with two bands under way: one being read while one is computed on. */
 import { availableParallelism } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
-import { Piscina } from 'piscina';
+import type { Piscina } from 'piscina';
 import type { VolumeKeys } from '../format/keys.ts';
 import type { CipherName } from '../format/primitives.ts';
 import { type BandKeyMaterial, type BandTasks, fromWireError, type WireResult } from './tasks.ts';
@@ -14,7 +14,7 @@ const LOADING_POLL_MS = 5;
 export class BandPool {
   /** How many tasks keep every worker busy; hand in no more at once. */
   readonly capacity: number;
-  readonly #piscina: Piscina;
+  readonly #piscina: Promise<Piscina>;
   readonly #threads: number;
   /** Counts the threads that have loaded. */
   readonly #loaded: Int32Array = new Int32Array(new SharedArrayBuffer(4));
@@ -23,26 +23,22 @@ export class BandPool {
   constructor(threads: number = availableParallelism()) {
     this.capacity = threads * TASKS_PER_WORKER;
     this.#threads = threads;
-    this.#piscina = new Piscina({
-      filename: new URL('./band-worker.js', import.meta.url).href,
-      minThreads: threads,
-      maxThreads: threads,
-      concurrentTasksPerWorker: TASKS_PER_WORKER,
-      workerData: this.#loaded,
-    });
+    this.#piscina = startThreads(threads, this.#loaded);
+    this.#piscina.catch(() => undefined); // run() and close() tell
   }
 
   /** Runs one task. @throws TimebandError as the task throws it */
   async run<Name extends keyof BandTasks>(name: Name, task: BandTasks[Name]['task']): Promise<BandTasks[Name]['result']> {
-    const answer: WireResult<BandTasks[Name]['result']> = await this.#piscina.run(task, { name });
+    const answer: WireResult<BandTasks[Name]['result']> = await (await this.#piscina).run(task, { name });
     if ('value' in answer) return answer.value;
     throw fromWireError(answer.error);
   }
 
   /** Stops the threads. Wait for the tasks first. */
   async close(): Promise<void> {
+    const piscina = await this.#piscina;
     await this.#waitUntilLoaded();
-    await this.#piscina.destroy();
+    await piscina.destroy();
   }
 
   /** A thread that is stopped while it loads its modules can take the whole process with it (a fatal error in Node 20). */
@@ -55,6 +51,18 @@ export class BandPool {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+/** Piscina takes 30 ms to load: meanwhile the key may be derived already. */
+async function startThreads(threads: number, loaded: Int32Array): Promise<Piscina> {
+  const { Piscina } = await import('piscina');
+  return new Piscina({
+    filename: new URL('./band-worker.js', import.meta.url).href,
+    minThreads: threads,
+    maxThreads: threads,
+    concurrentTasksPerWorker: TASKS_PER_WORKER,
+    workerData: loaded,
+  });
 }
 
 /** A volume's band keys for workers, copied into memory that all threads share. */

@@ -21,6 +21,7 @@ import { equalBytes } from '../format/bytes.ts';
 import { CHUNK_BYTES } from '../format/geometry.ts';
 import type { StoredBand } from '../format/index-page.ts';
 import { FILE_MODE, readFully } from '../store/files.ts';
+import { type LinkOutcome, linkOrCopy } from '../store/link-file.ts';
 import { openBandFile } from '../store/open-band-file.ts';
 import { BufferPool, DIRECT_BLOCK_BYTES, isZero, nonZeroRuns } from './buffers.ts';
 import type {
@@ -30,6 +31,7 @@ import type {
   CheckBandTask,
   CheckCrcTask,
   DecodeBandTask,
+  LinkFilesTask,
   RestoreBandResult,
   RestoreBandTask,
   SourcePart,
@@ -41,6 +43,8 @@ import { toWireError } from './tasks.ts';
 
 if (workerData instanceof Int32Array) Atomics.add(workerData, 0, 1); // the pool waits for it before it stops a thread
 
+/** No file of a repository is larger: bands have at most 64 MiB, manifests a line for each GiB. */
+const MAX_SEALED_BYTES = 134_217_728;
 const codec = createZstdCodec();
 const buffers = new BufferPool();
 const chunkScratch = new Uint8Array(CHUNK_BYTES);
@@ -162,6 +166,10 @@ export function storeBand(task: StoreBandTask): Promise<WireResult<StoreBandResu
   return answer(() => buffers.use(task.keys.bandBytes, (plain) => store(task, plain)));
 }
 
+export function linkFiles({ from, to }: LinkFilesTask): Promise<WireResult<readonly LinkOutcome[]>> {
+  return answer(() => Promise.resolve(from.map((file, i) => linkOrCopy(file, to[i] ?? ''))));
+}
+
 /** Reads a band file of exactly the length that the index names, into a buffer that `use` may look at. */
 async function withBandFile<T>(file: string, band: StoredBand, use: (bytes: Uint8Array) => T): Promise<T> {
   return await buffers.use(band.fileBytes, async (bytes) => {
@@ -250,8 +258,14 @@ export function checkCrc(task: CheckCrcTask): Promise<WireResult<undefined>> {
   return answer(async () => {
     try {
       await using handle = await open(task.file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-      const bytes = await handle.readFile();
-      if (hasValidCrc({ crc32 }, bytes)) return undefined;
+      const stat = await handle.stat();
+      if (stat.isFile() && stat.size <= MAX_SEALED_BYTES) {
+        const isValid = await buffers.use(stat.size, async (bytes) => {
+          await readFully(handle, bytes, 0, task.file);
+          return hasValidCrc({ crc32 }, bytes);
+        });
+        if (isValid) return undefined;
+      }
     } catch (error) {
       throw ioError(error, 'read', task.file);
     }

@@ -5,6 +5,7 @@
 import { type ErrorCode, TimebandError } from '../errors.ts';
 import type { StoredBand } from '../format/index-page.ts';
 import type { CipherName } from '../format/primitives.ts';
+import type { LinkOutcome } from '../store/link-file.ts';
 
 /** The keys of the bands of one volume, in shared memory so that wiping them once wipes them for all threads. */
 export interface BandKeyMaterial {
@@ -54,6 +55,12 @@ export interface BandFileTask {
   readonly band: StoredBand;
 }
 
+/** Link files, or copy those that can have no more links: `from[i]` becomes `to[i]`. */
+export interface LinkFilesTask {
+  readonly from: readonly string[];
+  readonly to: readonly string[];
+}
+
 /** Decode a band and write it to a target. */
 export interface RestoreBandTask extends Partial<BandFileTask> {
   /** Undefined `band`: a zero band. */
@@ -89,6 +96,7 @@ export interface DecodeBandTask extends BandFileTask {
 /** Each task's input and output, by name. */
 export interface BandTasks {
   storeBand: { readonly task: StoreBandTask; readonly result: StoreBandResult };
+  linkFiles: { readonly task: LinkFilesTask; readonly result: readonly LinkOutcome[] };
   restoreBand: { readonly task: RestoreBandTask; readonly result: RestoreBandResult };
   checkBand: { readonly task: CheckBandTask; readonly result: undefined };
   checkCrc: { readonly task: CheckCrcTask; readonly result: undefined };

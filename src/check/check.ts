@@ -70,7 +70,8 @@ class CheckRun {
   }
 
   async checkVolume(volume: Volume): Promise<void> {
-    const ids = this.#options.session === undefined ? await volume.sessionIds() : [await volume.resolve(this.#options.session)];
+    const ids = this.#options.session === undefined ? await this.#sessionIds(volume) : [await volume.resolve(this.#options.session)];
+    if (ids === undefined) return;
     const opened = await this.#openAll(volume, ids);
     if (this.#options.session === undefined) await this.#checkNewest(volume, opened.get(ids.at(-1) ?? ''));
     for (const session of opened.values()) {
@@ -78,6 +79,16 @@ class CheckRun {
       this.#totalBytes += session.manifest.totals.writtenBytes;
     }
     for (const session of opened.values()) await this.#checkSession(volume, session, opened.get(session.manifest.base?.sessionId ?? ''));
+  }
+
+  /** Undefined, and a finding, if the folder of the sessions is damaged itself. */
+  async #sessionIds(volume: Volume): Promise<string[] | undefined> {
+    try {
+      return await volume.sessionIds();
+    } catch (error) {
+      this.findings.push(finding({ volume: volume.name }, error));
+      return undefined;
+    }
   }
 
   async #openAll(volume: Volume, ids: readonly string[]): Promise<Map<string, SessionDirectory>> {

@@ -1,13 +1,20 @@
 #!/usr/bin/env node
 /** The `timeband` program: gives the command line the real terminal, environment and signals. */
 import { askSecret } from './ask-secret.ts';
+import { EXIT } from './exit-codes.ts';
 import { run } from './run.ts';
 
 const abort = new AbortController();
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => abort.abort()); // a second one ends the process at once
+
+// A reader that went away (timeband sessions | head -1) is no fault, and what serves a mount goes on without readers.
+process.stderr.on('error', () => undefined); // there is nobody left to tell
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
-  abort.abort(); // the reader of a pipe line went away
+  if (error.code === 'EPIPE') return;
+  process.stderr.write(`timeband: cannot write the output: ${error.message}\n`);
+  process.once('exit', (status) => {
+    if (status === EXIT.done) process.exitCode = EXIT.failed;
+  });
 });
 
 const env = { ...process.env };

@@ -1,6 +1,6 @@
 /** The command line: `run` parses, runs one command, and returns the exit status. */
 import { Command, CommanderError } from 'commander';
-import { TimebandError } from '../../bands/errors.ts';
+import { type ErrorCode, TimebandError } from '../../bands/errors.ts';
 import { VERSION } from '../version.ts';
 import { addBreakLock } from './commands/break-lock.ts';
 import { addCheck } from './commands/check.ts';
@@ -11,6 +11,7 @@ import { addMount } from './commands/mount.ts';
 import { addOpen } from './commands/open.ts';
 import { addRestore } from './commands/restore.ts';
 import { addSessions } from './commands/sessions.ts';
+import { addForgetSource, addSources } from './commands/sources.ts';
 import { addSync } from './commands/sync.ts';
 import { addVolumes } from './commands/volumes.ts';
 import { addCommonOptions, CommandContext, type CommonOptions } from './context.ts';
@@ -51,14 +52,46 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
       status = context.exitCode;
     });
   };
-  for (const add of [addInit, addSync, addVolumes, addSessions, addRestore, addCheck, addDiff, addMap, addMount, addOpen, addBreakLock]) add(define);
+  for (const add of [
+    addInit,
+    addSync,
+    addVolumes,
+    addSessions,
+    addRestore,
+    addCheck,
+    addDiff,
+    addMap,
+    addSources,
+    addForgetSource,
+    addMount,
+    addOpen,
+    addBreakLock,
+  ])
+    add(define);
   try {
     await program.parseAsync([...argv], { from: 'user' });
     return status;
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.done : EXIT.usage;
+    if (error instanceof CommanderError) return reportUsage(error, argv, terminal);
     return report(error, terminal, { isJson, isDebug });
   }
+}
+
+/** Commander has told it on stderr, or shown the help that was asked for; with --json there is a document, too. */
+function reportUsage({ exitCode, message }: CommanderError, argv: readonly string[], terminal: Terminal): number {
+  if (exitCode === 0) return EXIT.done;
+  if (argv.includes('--json')) printError({ code: 'USAGE', message, path: null }, terminal);
+  return EXIT.usage;
+}
+
+interface ErrorDocument {
+  readonly code: ErrorCode | 'INTERNAL';
+  readonly message: string;
+  readonly path: string | null;
+}
+
+function printError(error: ErrorDocument, terminal: Terminal): void {
+  terminal.stdout.write(`${JSON.stringify({ error }, null, 2)}\n`);
 }
 
 /** Tells what went wrong and gives the exit status. */
@@ -68,9 +101,6 @@ function report(error: unknown, terminal: Terminal, options: { readonly isJson: 
     known?.message ?? `a fault of this program: ${error instanceof Error ? error.message : String(error)}. Run again with --debug and report it.`;
   terminal.stderr.write(`timeband: ${printable(message)}\n`);
   if (options.isDebug) for (let at: unknown = error; at instanceof Error; at = at.cause) terminal.stderr.write(`${at.stack ?? at.message}\n`);
-  if (options.isJson) {
-    const document = { error: { code: known?.code ?? 'INTERNAL', message, path: known?.path ?? null } };
-    terminal.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
-  }
+  if (options.isJson) printError({ code: known?.code ?? 'INTERNAL', message, path: known?.path ?? null }, terminal);
   return known === undefined ? EXIT.failed : EXIT_CODES[known.code];
 }

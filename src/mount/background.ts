@@ -1,42 +1,106 @@
 /** Starting the process that serves a mount, and waiting until the mount is up or has failed. */
-import { fork } from 'node:child_process';
+import { type ChildProcess, fork } from 'node:child_process';
+import { once } from 'node:events';
 import { open, readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
-import { TimebandError } from '../../bands/errors.ts';
+import { ioError, TimebandError } from '../../bands/errors.ts';
 import { FILE_MODE } from '../../bands/store/files.ts';
 import { fromWireError } from '../../bands/workers/tasks.ts';
-import type { ProcessIdentity } from '../host.ts';
-import type { ServeAnswer, ServeMessage } from './messages.ts';
+import { type ProcessIdentity, processIdentity } from '../host.ts';
+import { type ServeAnswer, type ServeMessage, WANTED } from './messages.ts';
 
 const SERVER = fileURLToPath(new URL('./server-main.js', import.meta.url));
+/** A server lives for days and makes little garbage: V8 and glibc need not set tens of megabytes aside for it. */
+const SMALL_NURSERY = '--max-semi-space-size=2';
+const FEW_ARENAS = '2';
+/** How long a process that failed, or is not wanted any more, may take to end. */
+const EXIT_WAIT_MS = 20_000;
 
-export interface StartedServer {
-  readonly mountPoint: string;
-  readonly server: ProcessIdentity;
+export interface StartOptions {
+  readonly logFile: string;
+  /** Called with the process before it is told to mount, to note it. */
+  readonly onStarted: (server: ProcessIdentity) => Promise<void>;
+  readonly signal?: AbortSignal | undefined;
 }
 
-/** @throws TimebandError as the server found it, or MOUNT_FAILED with what it logged */
-export async function startServer(message: ServeMessage, logFile: string): Promise<StartedServer> {
-  await using log = await open(logFile, 'w', FILE_MODE);
-  const child = fork(SERVER, [], { detached: true, serialization: 'advanced', stdio: ['ignore', log.fd, log.fd, 'ipc'], execArgv: [], cwd: '/' });
-  const answer = await new Promise<ServeAnswer | undefined>((resolve, reject) => {
+/** @throws TimebandError as the server found it, MOUNT_FAILED with what it logged, or INTERRUPTED; the process has then ended */
+export async function startServer(message: ServeMessage, { logFile, onStarted, signal }: StartOptions): Promise<void> {
+  throwIfInterrupted(signal);
+  const child = await forkServer(logFile);
+  const exit = once(child, 'exit').catch(() => undefined);
+  const giveUp = (): void => hangUp(child);
+  signal?.addEventListener('abort', giveUp);
+  try {
+    await onStarted(processIdentity(child.pid ?? 0));
+    const answer = await ask(child, message);
+    if (answer !== undefined && 'error' in answer) throw fromWireError(answer.error);
+    if (answer === undefined || !(await tell(child, WANTED))) {
+      throwIfInterrupted(signal);
+      throw await diedError(logFile, message.request.mountPoint);
+    }
+    child.unref();
+  } catch (error) {
+    hangUp(child);
+    const timer = setTimeout(() => child.kill('SIGKILL'), EXIT_WAIT_MS);
+    await exit;
+    clearTimeout(timer);
+    throw error;
+  } finally {
+    signal?.removeEventListener('abort', giveUp);
+  }
+}
+
+/** @throws TimebandError INTERRUPTED */
+export function throwIfInterrupted(signal: AbortSignal | undefined): void {
+  if (signal?.aborted === true) throw new TimebandError('interrupted.', { code: 'INTERRUPTED' });
+}
+
+async function forkServer(logFile: string): Promise<ChildProcess> {
+  await using log = await open(logFile, 'a', FILE_MODE);
+  const child = fork(SERVER, [], {
+    detached: true,
+    serialization: 'advanced',
+    stdio: ['ignore', log.fd, log.fd, 'ipc'],
+    execArgv: [SMALL_NURSERY],
+    env: { ...process.env, MALLOC_ARENA_MAX: FEW_ARENAS },
+    cwd: '/',
+  });
+  try {
+    await once(child, 'spawn');
+    return child;
+  } catch (error) {
+    throw ioError(error, 'start a process with', SERVER);
+  }
+}
+
+/** Its answer; undefined if it ended without. */
+function ask(child: ChildProcess, message: ServeMessage): Promise<ServeAnswer | undefined> {
+  return new Promise((resolve) => {
     child.once('message', (value: ServeAnswer) => resolve(value));
     child.once('exit', () => resolve(undefined));
-    child.once('error', reject);
-    child.send(message, (error) => {
-      if (error !== null) reject(error);
+    void tell(child, message).then((isTold) => {
+      if (!isTold) hangUp(child);
     });
   });
-  child.unref();
-  if (answer === undefined) throw await diedError(logFile);
-  if ('error' in answer) throw fromWireError(answer.error);
-  return answer;
 }
 
-async function diedError(logFile: string): Promise<TimebandError> {
+/** @returns whether the process is there to be told */
+function tell(child: ChildProcess, message: ServeMessage | typeof WANTED): Promise<boolean> {
+  return new Promise((resolve) => {
+    if (child.connected) child.send(message, (error) => resolve(error === null));
+    else resolve(false);
+  });
+}
+
+/** A server that loses its channel before it is told that its mount is wanted takes it down, and ends. */
+function hangUp(child: ChildProcess): void {
+  if (child.connected) child.disconnect();
+}
+
+async function diedError(logFile: string, mountPoint: string): Promise<TimebandError> {
   const text = (await readFile(logFile, 'utf8')).trim();
   return new TimebandError(`the process that was to serve the mount ended at once${text === '' ? '' : `: ${text}`}`, {
     code: 'MOUNT_FAILED',
-    path: logFile,
+    path: mountPoint,
   });
 }

@@ -6,15 +6,21 @@ import { errnoOf, ioError } from '../../bands/errors.ts';
 import { utf8 } from '../../bands/format/bytes.ts';
 import { createDirectories, replaceFile } from '../../bands/store/files.ts';
 import type { ProcessIdentity } from '../host.ts';
+import { Lock } from '../locks.ts';
+import { mountPointName } from './mount-point.ts';
 
 export interface MountRecord {
-  /** The process that serves the FUSE mount. */
-  readonly server: ProcessIdentity;
+  /** The process that serves the FUSE mount, once it is started. */
+  readonly server: ProcessIdentity | undefined;
   readonly repository: string;
   /** Where the FUSE mount is. */
   readonly fusePoint: string;
-  /** For `open`: the loop device and the folder where its file system is mounted. */
-  readonly opened: { readonly loop: string; readonly directory: string } | undefined;
+  /** For `open`: the loop device, once it is attached. */
+  readonly opened: { readonly loop: string | undefined } | undefined;
+}
+
+function nameOf(directory: string): string {
+  return createHash('sha256').update(directory).digest('hex').slice(0, 16);
 }
 
 export class MountRegistry {
@@ -25,20 +31,32 @@ export class MountRegistry {
   }
 
   #base(directory: string): string {
-    return path.join(this.#directory, createHash('sha256').update(directory).digest('hex').slice(0, 16));
+    return path.join(this.#directory, nameOf(directory));
   }
 
-  /** Where the server of that mount writes what went wrong. Makes the folder. */
-  async logFile(directory: string): Promise<string> {
+  /** Keeps other commands away from a mount point while one brings something up or down there. @throws TimebandError LOCKED */
+  async lock(directory: string, command: string): Promise<Lock> {
     await createDirectories(this.#directory);
-    return `${this.#base(directory)}.log`;
+    return await Lock.acquire(this.#directory, {
+      scope: nameOf(directory),
+      what: `the mount point ${directory}`,
+      command: `${command} ${directory}`,
+    });
   }
 
-  /** A private folder for the FUSE mount under an `open`. */
+  /** Where the server of that mount will write what goes wrong. One that still runs after a lazy unmount keeps its own, unseen. */
+  async newLogFile(directory: string): Promise<string> {
+    await createDirectories(this.#directory);
+    const file = `${this.#base(directory)}.log`;
+    await rm(file, { force: true });
+    return file;
+  }
+
+  /** A private folder for the FUSE mount under an `open`, as the mount table will name it. */
   async makeFusePoint(directory: string): Promise<string> {
     const point = `${this.#base(directory)}.fuse`;
     await createDirectories(point);
-    return point;
+    return await mountPointName(point);
   }
 
   async get(directory: string): Promise<MountRecord | undefined> {

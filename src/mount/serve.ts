@@ -1,7 +1,9 @@
 /** Serving one mount in this process until it is unmounted. */
+import { ReadCache } from '../../bands/store/read-cache.ts';
 import { BandPool } from '../../bands/workers/band-pool.ts';
 import { TreeMount } from '../../fuse/tree-mount.ts';
 import type { Repository } from '../repository.ts';
+import { PatientTree } from './patient-tree.ts';
 import { SessionTree } from './session-tree.ts';
 import { SingleImageTree } from './single-image-tree.ts';
 
@@ -24,7 +26,8 @@ export interface ServedMount {
 export async function serveMount(repository: Repository, request: ServeRequest, log: (line: string) => void): Promise<ServedMount> {
   const pool = new BandPool();
   try {
-    const options = { pool, cacheBytes: request.cacheBytes };
+    const cache = new ReadCache(request.cacheBytes);
+    const options = { pool, cache };
     const { only } = request;
     const tree =
       only === undefined
@@ -32,7 +35,7 @@ export async function serveMount(repository: Repository, request: ServeRequest, 
         : new SingleImageTree(await (await repository.volume(only.volume)).openSession(only.session), options);
     const mount = await TreeMount.up({
       mountPoint: request.mountPoint,
-      tree,
+      tree: new PatientTree(tree, cache.files),
       label: `timeband:${repository.layout.root}`,
       allowOther: request.allowOther,
       onError: (operation, path, error) => log(`${operation} ${path}: ${error instanceof Error ? error.message : String(error)}`),

@@ -45,7 +45,11 @@ export class SessionTree implements ImageTree {
   async #listVolumes(): Promise<readonly Volume[]> {
     const now = performance.now();
     if (this.#volumes === undefined || now - this.#volumes.atMs > VOLUMES_TTL_MS) {
-      this.#volumes = { atMs: now, list: this.#repository.listVolumes().then(({ volumes }) => volumes) };
+      const list = this.#repository.listVolumes().then(({ volumes }) => volumes);
+      this.#volumes = { atMs: now, list };
+      list.catch(() => {
+        if (this.#volumes?.list === list) this.#volumes = undefined;
+      });
     }
     return await this.#volumes.list;
   }
@@ -62,7 +66,8 @@ export class SessionTree implements ImageTree {
     const volume = volumes.find((one) => one.name === volumeName);
     if (volume === undefined) return undefined;
     if (session === LATEST) return isImage ? undefined : { kind: 'latest', volume };
-    if (!SESSION_ID_PATTERN.test(session) || (await statIfPresent(volume.sessionPath(session))) === undefined) return undefined;
+    if (!SESSION_ID_PATTERN.test(session)) return undefined;
+    if ((await statIfPresent(volume.sessionPath(session))) === undefined && !(await volume.sessionIds()).includes(session)) return undefined;
     return { kind: isImage ? 'image' : 'session', volume, session };
   }
 
@@ -102,6 +107,7 @@ export class SessionTree implements ImageTree {
         shared.users--;
         if (shared.users > 0) return;
         this.#images.delete(key);
+        this.#sessions.delete(key); // and with it the index pages that were read
         await shared.image.close();
       },
     };

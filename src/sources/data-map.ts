@@ -2,19 +2,17 @@
  * Where the data of a sparse file is, so that holes are not read. Only file systems whose answer can be trusted while
  * data is still in memory are asked (ZFS, NFS and FUSE have returned holes for dirty data); elsewhere everything is read.
  */
-import { execFile } from 'node:child_process';
 import { statfs } from 'node:fs/promises';
-import { promisify } from 'node:util';
 import { type ByteRange, mergeRanges } from '../../bands/format/geometry.ts';
 import { DIRECT_BLOCK_BYTES } from '../../bands/workers/buffers.ts';
+import { dataRanges } from './extents.ts';
 import { type Libc, loadLibc } from './libc.ts';
+import { readExtents } from './read-extents.ts';
 
-const run = promisify(execFile);
 /** Local file systems whose word is good, by their statfs magic numbers: ext2/3/4, XFS, btrfs, tmpfs, f2fs. */
 export const TRUSTED_FILE_SYSTEMS: ReadonlySet<number> = new Set([0xef53, 0x58465342, 0x9123683e, 0x01021994, 0xf2f52010]);
 /** A hole smaller than this costs more to leave out than to read. */
 const MIN_HOLE_BYTES = 65_536;
-const MAX_FILEFRAG_BYTES = 268_435_456;
 
 /** The ranges of a file that hold data, sorted and apart; all else reads as zeros. */
 export class DataMap {
@@ -75,7 +73,7 @@ export async function readDataMap(file: { readonly fd: number; readonly path: st
   const { type } = await statfs(file.path);
   if (!TRUSTED_FILE_SYSTEMS.has(type)) return undefined;
   const libc = loadLibc();
-  const ranges = libc === undefined ? await filefragRanges(file.path, file.sizeBytes) : seekRanges(libc, file.fd, file.sizeBytes);
+  const ranges = libc === undefined ? await extentRanges(file) : seekRanges(libc, file.fd, file.sizeBytes);
   return ranges === undefined ? undefined : new DataMap(ranges, file.sizeBytes);
 }
 
@@ -95,34 +93,7 @@ function seekRanges(libc: Libc, fd: number, sizeBytes: number): ByteRange[] | un
   }
 }
 
-/** `filefrag -s -v`: -s writes dirty data first, without which unwritten extents with new data would look empty. */
-async function filefragRanges(file: string, sizeBytes: number): Promise<ByteRange[] | undefined> {
-  try {
-    const { stdout } = await run('filefrag', ['-s', '-v', '-b512', '--', file], {
-      maxBuffer: MAX_FILEFRAG_BYTES,
-      env: { ...process.env, LC_ALL: 'C' },
-    });
-    return parseFilefrag(stdout, sizeBytes);
-  } catch {
-    return undefined; // not installed, or not for this file system: all of it is read
-  }
-}
-
-/** Parses the output of `filefrag -v`, whose header names its unit (no file system has smaller blocks than 512 bytes, and larger units would round data away); undefined if it is not understood completely. */
-export function parseFilefrag(text: string, sizeBytes: number): ByteRange[] | undefined {
-  const ranges: ByteRange[] = [];
-  const unitBytes = Number(/ blocks? of (\d+) bytes\)/.exec(text)?.[1] ?? 4096);
-  const counted = /: (\d+) extents? found\s*$/.exec(text)?.[1];
-  let extents = 0;
-  for (const line of text.split('\n')) {
-    const match = /^\s*\d+:\s+(\d+)\.\.\s*(\d+):\s+\S+\s*\S+\s+\d+:\s*(?:\d+:\s*)?(.*)$/.exec(line);
-    if (match === null && /^\s*\d+:/.test(line)) return undefined; // an extent that is not understood
-    if (match === null) continue;
-    extents++;
-    if (/\bunwritten\b/.test(match[3] ?? '')) continue;
-    const offset = Number(match[1]) * unitBytes;
-    const end = Math.min((Number(match[2]) + 1) * unitBytes, sizeBytes);
-    if (end > offset) ranges.push({ offset, length: end - offset });
-  }
-  return counted === undefined || (extents === 0) !== (Number(counted) === 0) ? undefined : ranges;
+async function extentRanges(file: { readonly fd: number; readonly path: string; readonly sizeBytes: number }): Promise<ByteRange[] | undefined> {
+  const extents = await readExtents(file);
+  return extents === undefined ? undefined : dataRanges(extents, file.sizeBytes);
 }

@@ -4,15 +4,14 @@ import { createRequire } from 'node:module';
 const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 const ENXIO = 6;
-const POSIX_FADV_WILLNEED = 3;
 
 export interface Libc {
   /** Offset of the first data at or after `offset`; undefined if there is none; throws if the file cannot tell. */
   seekData(fd: number, offset: number): number | undefined;
   /** Offset of the first hole at or after `offset`; the end of the file counts as one. */
   seekHole(fd: number, offset: number): number | undefined;
-  /** Asks the kernel to read a range into its cache, without waiting for it. */
-  adviseWillNeed(fd: number, offset: number, length: number): Promise<void>;
+  /** ioctl(2) with a buffer that it reads and fills. @throws Error with the errno's number */
+  ioctl(fd: number, request: number, buffer: Uint8Array): void;
 }
 
 let loaded: { readonly libc: Libc | undefined } | undefined;
@@ -32,7 +31,7 @@ function tryLoad(): Libc | undefined {
   }
   const library = koffi.load(null);
   const lseek = library.func('int64_t lseek(int fd, int64_t offset, int whence)');
-  const fadvise = library.func('int posix_fadvise(int fd, int64_t offset, int64_t length, int advice)');
+  const ioctl = library.func('int ioctl(int fd, unsigned long request, _Inout_ uint8_t *buffer)');
   const seek = (fd: number, offset: number, whence: number): number | undefined => {
     const result = Number(lseek(fd, offset, whence));
     if (result >= 0) return result;
@@ -43,9 +42,8 @@ function tryLoad(): Libc | undefined {
   return {
     seekData: (fd, offset) => seek(fd, offset, SEEK_DATA),
     seekHole: (fd, offset) => seek(fd, offset, SEEK_HOLE),
-    adviseWillNeed: (fd, offset, length) =>
-      new Promise((resolve) => {
-        fadvise.async(fd, offset, length, POSIX_FADV_WILLNEED, () => resolve()); // advice: whether it was taken does not matter
-      }),
+    ioctl(fd, request, buffer) {
+      if (ioctl(fd, request, buffer) < 0) throw new Error(`ioctl ${request.toString(16)}: errno ${koffi.errno()}`);
+    },
   };
 }

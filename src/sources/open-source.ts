@@ -1,12 +1,18 @@
 /** Picks the driver for what a location is. */
-import { TimebandError } from '../../bands/errors.ts';
+import { stat } from 'node:fs/promises';
+import { errnoOf, ioError, messageOf, TimebandError } from '../../bands/errors.ts';
 import { bundleDriver } from './bundle/bundle-source.ts';
 import { deviceDriver, imageDriver, typeOfLocation } from './image-source.ts';
-import { SOURCE_KINDS, type SourceDriver, type SourceKind } from './source.ts';
+import { lvmThinDriver } from './lvm-thin-source.ts';
+import { nbdDriver } from './nbd-source.ts';
+import { qcow2Driver } from './qcow2-source.ts';
+import { reflinkDriver } from './reflink-source.ts';
+import { SOURCE_KINDS, type SourceContext, type SourceDriver, type SourceKind, type SourceView } from './source.ts';
+import { notFound } from './source-file.ts';
 import { zfsDriver } from './zfs/zfs-source.ts';
 
 /** The drivers, best first: the first that applies is taken. */
-const DRIVERS: readonly SourceDriver[] = [zfsDriver, deviceDriver, bundleDriver, imageDriver];
+const DRIVERS: readonly SourceDriver[] = [nbdDriver, qcow2Driver, zfsDriver, bundleDriver, reflinkDriver, lvmThinDriver, deviceDriver, imageDriver];
 
 export interface SourceChoice {
   readonly driver: SourceDriver;
@@ -42,15 +48,40 @@ export async function chooseSource(location: string, forced?: SourceKind): Promi
   });
 }
 
+/**
+ * Opens `location` with the driver that was chosen for it; a file or device that turns out not to be possible that way
+ * (a clone refused by the file system) is read as it is, and the view's first warning says so.
+ */
+export async function openSource(
+  location: string,
+  choice: SourceChoice & { readonly isForced: boolean },
+  context: SourceContext,
+): Promise<OpenedSource> {
+  try {
+    return { view: await choice.driver.open(location, context), warning: undefined };
+  } catch (error) {
+    if (choice.isForced || !(error instanceof TimebandError) || error.code !== 'UNSUPPORTED') throw error;
+    const fallback = (await typeOfLocation(location)) === 'device' ? deviceDriver : imageDriver;
+    return { view: await fallback.open(location, context), warning: `${messageOf(error)}: it is read as it is, without a snapshot.` };
+  }
+}
+
+export interface OpenedSource {
+  readonly view: SourceView;
+  /** Why it is not read in the best way. */
+  readonly warning: string | undefined;
+}
+
 /** Whether a location is no path but a URI or `KIND:…`; such are remembered as the driver writes them. */
 export function isAddress(location: string): boolean {
   return /^(qcow2|nbd|nbd\+unix|zfs):/.test(location);
 }
 
 async function requireLocation(location: string): Promise<void> {
-  if ((await typeOfLocation(location)) !== 'missing') return;
-  throw new TimebandError(`the source ${location} does not exist. Check the path, or say where it is now: NAME=PATH.`, {
-    code: 'SOURCE_NOT_FOUND',
-    path: location,
-  });
+  try {
+    await stat(location);
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') throw notFound(location, error);
+    throw ioError(error, 'look at the source', location);
+  }
 }

@@ -57,12 +57,16 @@ async function openForReading(path: string): Promise<FileHandle> {
     return await open(path, READ_FLAGS);
   } catch (error) {
     if (errnoOf(error) !== 'ENOENT' && errnoOf(error) !== 'ENOTDIR') throw ioError(error, 'open the source', path);
-    throw new TimebandError(`the source ${path} does not exist. Check the path, or say where it is now: NAME=PATH.`, {
-      code: 'SOURCE_NOT_FOUND',
-      cause: error,
-      path,
-    });
+    throw notFound(path, error);
   }
+}
+
+export function notFound(path: string, cause: unknown): TimebandError {
+  return new TimebandError(`the source ${path} does not exist. Check the path, or say where it is now: NAME=PATH.`, {
+    code: 'SOURCE_NOT_FOUND',
+    cause,
+    path,
+  });
 }
 
 /**

@@ -34,6 +34,8 @@ export interface SourceOwner {
 export interface SessionToken extends SourceOwner {
   /** 32 hex digits of the SHA-256 of the session's sealed manifest, which holds a random nonce: no two sessions share one. */
   readonly commitId: string;
+  /** As users name it; a token that is only compared needs none. */
+  readonly sessionId?: string;
 }
 
 /** What a driver is given to open a source. */
@@ -42,6 +44,8 @@ export interface SourceContext {
   readonly owner: SourceOwner | undefined;
   /** A folder for this machine's own records; undefined: keep none. */
   readonly stateDirectory: string | undefined;
+  /** Nothing will be bound, and nobody holds the volume's lock: what other syncs left is not touched. */
+  readonly isDryRun: boolean;
 }
 
 /** A source's data at one point in time (or, for a plain file, while it is read). */

@@ -42,7 +42,7 @@ export async function commitSession(session: FinishedSession): Promise<string[]>
   const manifestDigest = await incoming.writeRecord(at('manifest'), { kind: 'manifest', at: sessionId }, manifestCodec.encode(manifest));
   const labels = newLabels(session);
   if (labels !== undefined) await incoming.writeRecord(at('labels'), { kind: 'labels', at: sessionId }, labelsCodec.encode(labels));
-  const reference = new ReferenceKeeper(session, manifestDigest);
+  const reference = new ReferenceKeeper(session, { sessionId, manifestDigest });
   await reference.bind();
   await incoming.commit(sessionId);
   await catalog?.rememberPages(volume.id, pages.newPages);
@@ -59,14 +59,14 @@ export async function keepUnchanged(
   await session.catalog?.rememberSource(session.volume.id, session.view);
   if (base === undefined) return [];
   await session.catalog?.rememberNewest(session.volume.id, base);
-  const reference = new ReferenceKeeper(session, base.manifestDigest);
+  const reference = new ReferenceKeeper(session, base);
   await reference.bind();
   return await reference.dropOthers();
 }
 
 /** The token of a session, from the SHA-256 of its sealed manifest. */
-export function tokenOf(owner: SourceOwner, manifestDigest: Uint8Array): SessionToken {
-  return { ...owner, commitId: toHex(manifestDigest.subarray(0, COMMIT_ID_BYTES)) };
+export function tokenOf(owner: SourceOwner, { sessionId, manifestDigest }: Pick<SessionDirectory, 'sessionId' | 'manifestDigest'>): SessionToken {
+  return { ...owner, sessionId, commitId: toHex(manifestDigest.subarray(0, COMMIT_ID_BYTES)) };
 }
 
 /** Binds the source's reference around a commit. A reference that cannot be kept costs the next sync time, never the session. */
@@ -76,10 +76,13 @@ class ReferenceKeeper {
   readonly #keeps: boolean;
   readonly #warnings: string[] = [];
 
-  constructor({ view, owner, keepsReference }: Pick<FinishedSession, 'view' | 'owner' | 'keepsReference'>, manifestDigest: Uint8Array) {
+  constructor(
+    { view, owner, keepsReference }: Pick<FinishedSession, 'view' | 'owner' | 'keepsReference'>,
+    session: Pick<SessionDirectory, 'sessionId' | 'manifestDigest'>,
+  ) {
     this.#view = view;
     this.#keeps = keepsReference;
-    this.#token = tokenOf(owner, manifestDigest);
+    this.#token = tokenOf(owner, session);
   }
 
   async bind(): Promise<void> {

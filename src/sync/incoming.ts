@@ -1,15 +1,13 @@
 /** A session that is being written: volumes/ID/incoming/XXXX/, never read as a session, until one rename commits it. */
 import { randomBytes } from 'node:crypto';
-import { closeSync, constants as fsConstants, fstatSync, linkSync, openSync, readFileSync, utimesSync, writeFileSync } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { nodePrimitives } from '../../bands/crypto/node-primitives.ts';
-import { errnoOf, ioError, TimebandError } from '../../bands/errors.ts';
+import { ioError, TimebandError } from '../../bands/errors.ts';
 import { encodeNames } from '../../bands/format/names.ts';
 import { RECORD_NONCE_BYTES, type RecordPlace, sealRecord } from '../../bands/format/record.ts';
 import {
   createDirectory,
-  FILE_MODE,
   listDirectory,
   requireRealDirectory,
   statIfPresent,
@@ -19,9 +17,6 @@ import {
 } from '../../bands/store/files.ts';
 import { SESSION_FILES, type VolumeContext } from '../../bands/store/session-directory.ts';
 import type { Volume } from '../volume.ts';
-
-/** How a file came to be in the new session; `missing`: there is no such file to link. */
-export type LinkOutcome = 'linked' | 'copied' | 'missing';
 
 export class Incoming {
   readonly directory: string;
@@ -80,37 +75,6 @@ export class Incoming {
 
   async discard(): Promise<void> {
     await rm(this.directory, { recursive: true, force: true });
-  }
-}
-
-/** Links `from` to `to`; where no more links to a file are possible, copies it with its times. */
-export function linkOrCopy(from: string, to: string): LinkOutcome {
-  try {
-    linkSync(from, to);
-    return 'linked';
-  } catch (error) {
-    const errno = errnoOf(error);
-    if (errno === 'ENOENT') return 'missing';
-    if (errno !== 'EMLINK') throw ioError(error, 'link', to);
-  }
-  return copyWithTimes(from, to);
-}
-
-/** Copies a regular file; a link in its place would carry a local file, in clear, into the repository. */
-function copyWithTimes(from: string, to: string): LinkOutcome {
-  try {
-    const source = openSync(from, fsConstants.O_RDONLY | fsConstants.O_NOFOLLOW | fsConstants.O_NONBLOCK);
-    try {
-      const stat = fstatSync(source);
-      if (!stat.isFile()) throw new TimebandError(`${from}: not a regular file`, { code: 'BAND_CORRUPT', path: from });
-      writeFileSync(to, readFileSync(source), { mode: FILE_MODE, flag: 'wx' });
-      utimesSync(to, stat.mtimeMs / 1000, stat.mtimeMs / 1000);
-      return 'copied';
-    } finally {
-      closeSync(source);
-    }
-  } catch (error) {
-    throw ioError(error, 'copy a band file to', to);
   }
 }
 

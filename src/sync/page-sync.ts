@@ -12,6 +12,7 @@ import { equalBytes } from '../../bands/format/bytes.ts';
 import { bandCountOf, bandLengthOf, ENTRIES_PER_PAGE, entriesInPage, pageCountOf } from '../../bands/format/geometry.ts';
 import { ENTRY_BYTES, isSameContent, isZeroEntry, type PageEntries, readEntry, writeEntry } from '../../bands/format/index-page.ts';
 import { encodeNames } from '../../bands/format/names.ts';
+import { linkOrCopy } from '../../bands/store/link-file.ts';
 import type { SessionDirectory, VolumeContext } from '../../bands/store/session-directory.ts';
 import { type BandPool, shareBandKeys } from '../../bands/workers/band-pool.ts';
 import { forEachBounded } from '../../bands/workers/bounded.ts';
@@ -19,9 +20,11 @@ import type { BandKeyMaterial } from '../../bands/workers/tasks.ts';
 import type { OnProgress } from '../progress.ts';
 import type { DataMap } from '../sources/data-map.ts';
 import type { SourceView } from '../sources/source.ts';
-import { type Incoming, linkOrCopy } from './incoming.ts';
+import type { Incoming } from './incoming.ts';
 
 const PAGES_AT_ONCE = 2;
+/** Links that a worker makes without being asked again. */
+const LINKS_PER_TASK = 128;
 /** New index pages are handed to the catalog up to this many (32 MiB); beyond, it reads them when it needs them. */
 const MAX_REMEMBERED_PAGES = 1024;
 
@@ -108,7 +111,7 @@ export class PageSync {
     const pages = Array.from({ length: pageCountOf(this.#bandCount) }, (_, i) => i);
     await forEachBounded(pages, PAGES_AT_ONCE, (pageNumber) => this.#syncPage(pageNumber));
     if (!this.#hasChanges || this.#input.incoming === undefined) return;
-    await forEachBounded(this.#deferred, 1, async (pageNumber) => {
+    await forEachBounded(this.#deferred, PAGES_AT_ONCE, async (pageNumber) => {
       const entries = Uint8Array.from(await this.#basePage(pageNumber)); // healing writes to it; the page that was read is shared
       await this.#finishPage(pageNumber, entries);
     });
@@ -208,33 +211,35 @@ export class PageSync {
     const base = await this.#basePage(pageNumber);
     const { incoming } = this.#input;
     if (incoming === undefined) throw new RangeError('incoming: needed to finish a page');
-    const missing = this.#linkBands(pageNumber, { base, entries }, incoming);
+    const missing = await this.#linkBands(pageNumber, { base, entries }, incoming);
     for (const { i, file } of missing) await this.#readBand(pageNumber, i, { base, entries, file, baseFingerprint: undefined });
     this.counts.healedBands += missing.length;
     this.#count(pageNumber, entries, base);
     this.pageDigests[pageNumber] = await this.#writePage(pageNumber, { base, entries }, incoming);
   }
 
-  #linkBands(
+  /** @returns the bands whose file in the base is missing */
+  async #linkBands(
     pageNumber: number,
     page: { readonly base: PageEntries; readonly entries: PageEntries },
     incoming: Incoming,
-  ): { readonly i: number; readonly file: string }[] {
+  ): Promise<{ readonly i: number; readonly file: string }[]> {
     const { base } = this.#input;
     if (base === undefined || page.base.length === 0) return [];
     const first = pageNumber * ENTRIES_PER_PAGE;
     const count = page.entries.length / ENTRY_BYTES;
     const from = base.bandPaths(first, count);
     const to = incoming.bandPaths(first, count);
-    const missing: { i: number; file: string }[] = [];
     const isSamePage = equalBytes(page.base, page.entries);
-    for (const i of sortedByName(to)) {
-      if (isZeroEntry(page.entries, i) || !(isSamePage || isSameEntry(page.base, page.entries, i))) continue;
-      const file = to[i] ?? '';
-      const outcome = linkOrCopy(from[i] ?? '', file);
-      if (outcome === 'missing') missing.push({ i, file });
-      else this.counts[outcome === 'linked' ? 'linkedBands' : 'copiedBands']++;
-    }
+    const kept = sortedByName(to).filter((i) => !isZeroEntry(page.entries, i) && (isSamePage || isSameEntry(page.base, page.entries, i)));
+    const missing: { i: number; file: string }[] = [];
+    await forEachBounded(partsOf(kept, LINKS_PER_TASK), this.#input.pool.capacity, async (part) => {
+      const files = { from: part.map((i) => from[i] ?? ''), to: part.map((i) => to[i] ?? '') };
+      for (const [at, outcome] of (await this.#input.pool.run('linkFiles', files)).entries()) {
+        if (outcome === 'missing') missing.push({ i: part[at] ?? 0, file: files.to[at] ?? '' });
+        else this.counts[outcome === 'linked' ? 'linkedBands' : 'copiedBands']++;
+      }
+    });
     return missing;
   }
 
@@ -281,6 +286,10 @@ export class PageSync {
 /** What an aborted operation throws. */
 export function interrupted(): TimebandError {
   return new TimebandError('interrupted; no session was made, and every earlier session is as it was.', { code: 'INTERRUPTED' });
+}
+
+function partsOf<T>(items: readonly T[], size: number): T[][] {
+  return Array.from({ length: Math.ceil(items.length / size) }, (_, i) => items.slice(i * size, (i + 1) * size));
 }
 
 function sortedByName(paths: readonly string[]): number[] {

@@ -43,7 +43,8 @@ export function missedBands({ claimed }: ReadScope, changed: Bitmap): number {
   return missed;
 }
 
-function claimedBands({ changes, base, sizeBytes, bandBytes }: ScopeInput): Bitmap | undefined {
+/** The bands that may differ from the base, by the source's word and by its size; undefined: it gives none. */
+export function claimedBands({ changes, base, sizeBytes, bandBytes }: Omit<ScopeInput, 'readsAll'>): Bitmap | undefined {
   if (!changes.isKnown || base === undefined) return undefined;
   const claimed = new Bitmap(bandCountOf(sizeBytes, bandBytes));
   for (const { offset, length } of changes.ranges) {

@@ -5,7 +5,6 @@
 import { messageOf, TimebandError } from '../../bands/errors.ts';
 import { type ByteRange, bandCountOf, DEFAULT_BAND_BYTES, isBandBytes } from '../../bands/format/geometry.ts';
 import { checkTag } from '../../bands/format/labels.ts';
-import type { Manifest } from '../../bands/format/manifest.ts';
 import { nextSessionId, parseSessionId } from '../../bands/format/session-id.ts';
 import { checkVolumeName } from '../../bands/format/volume-record.ts';
 import type { SessionDirectory, VolumeContext } from '../../bands/store/session-directory.ts';
@@ -14,12 +13,12 @@ import type { Catalog } from '../catalog.ts';
 import { Lock } from '../locks.ts';
 import type { OnProgress } from '../progress.ts';
 import type { Repository } from '../repository.ts';
-import { absoluteLocation } from '../sources/image-source.ts';
-import { chooseSource, isAddress } from '../sources/open-source.ts';
-import type { ChangeSet, SourceKind, SourceOwner, SourceView } from '../sources/source.ts';
+import { chooseSource, openSource } from '../sources/open-source.ts';
+import type { ChangeSet, SourceKind, SourceView } from '../sources/source.ts';
 import type { Volume } from '../volume.ts';
 import { commitSession, keepUnchanged, tokenOf } from './commit.ts';
 import { clearIncoming, Incoming } from './incoming.ts';
+import { chooseLocation, ownerOf, refuseNewFormat } from './location.ts';
 import { interrupted, PageSync } from './page-sync.ts';
 import { missedBands, type ReadScope, readScope } from './read-scope.ts';
 import { checkRollback } from './rollback.ts';
@@ -29,6 +28,7 @@ const FEW_BANDS = 64;
 
 /** What the user knows to have changed since the session `since`; anything else is linked unread. */
 export interface UserChanges {
+  /** As `sync --since` takes it: an id, a tag, latest … */
   readonly since: string;
   readonly ranges: readonly ByteRange[];
 }
@@ -63,6 +63,8 @@ export interface SyncEnvironment {
   readonly nowMs?: () => number;
   /** Where sources keep what belongs to this machine; undefined: nowhere. */
   readonly stateDirectory?: string | undefined;
+  /** How a source is opened; a program may wrap it, or bring its own. */
+  readonly openSource?: typeof openSource;
 }
 
 export interface SyncResult {
@@ -96,14 +98,18 @@ export async function syncVolume(repository: Repository, options: SyncOptions, e
   for (const tag of options.tags ?? []) checkTag(tag);
   const existing = await repository.findVolume(options.name);
   checkBandSize(options.bandBytes, existing);
-  const location = await chooseLocation(options, existing, environment.catalog);
-  const { driver } = await chooseSource(location, options.sourceKind);
-  const open = async (volume: Volume | undefined): Promise<Disposer> =>
-    disposable(await driver.open(location, { owner: ownerOf(repository, volume), stateDirectory: environment.stateDirectory }));
-  if (options.isDryRun === true) {
-    await using view = await open(existing);
-    return await runSync(repository, { options, environment, view: view.it, volume: existing });
-  }
+  const known = { volume: existing, catalog: environment.catalog };
+  const location = await chooseLocation(options, known);
+  const choice = { ...(await chooseSource(location, options.sourceKind)), isForced: options.sourceKind !== undefined };
+  if (!choice.isForced) await refuseNewFormat(location, choice.driver.kind, known);
+  const isDryRun = options.isDryRun ?? false;
+  const runWith = async (volume: Volume | undefined): Promise<SyncResult> => {
+    const context = { owner: ownerOf(repository, volume), stateDirectory: environment.stateDirectory, isDryRun };
+    const { view, warning } = await (environment.openSource ?? openSource)(location, choice, context);
+    await using _open = { [Symbol.asyncDispose]: () => view.close() };
+    return await runSync(repository, { options, environment, view, volume, warnings: warning === undefined ? [] : [warning] });
+  };
+  if (isDryRun) return await runWith(existing);
   const volume = existing ?? (await repository.createVolume(options.name, options.bandBytes === undefined ? {} : { bandBytes: options.bandBytes }));
   await using _lock = await Lock.acquire(repository.layout.locks, {
     scope: volume.id,
@@ -112,8 +118,7 @@ export async function syncVolume(repository: Repository, options: SyncOptions, e
   });
   try {
     await clearIncoming(volume);
-    await using view = await open(volume); // under the lock: its leftovers of a killed sync are nobody else's
-    return await runSync(repository, { options, environment, view: view.it, volume });
+    return await runWith(volume); // under the lock: leftovers of a killed sync are nobody else's
   } catch (error) {
     if (existing === undefined) await repository.removeEmptyVolume(volume); // under the lock: nobody else is syncing into it
     throw error;
@@ -131,42 +136,14 @@ function checkBandSize(bandBytes: number | undefined, existing: Volume | undefin
   );
 }
 
-type Disposer = { readonly it: SourceView } & AsyncDisposable;
-
-function ownerOf(repository: Repository, volume: Volume | undefined): SourceOwner | undefined {
-  return volume === undefined ? undefined : { repositoryId: repository.id, volumeId: volume.id };
-}
-
-function disposable(it: SourceView): Disposer {
-  return { it, [Symbol.asyncDispose]: () => it.close() };
-}
-
-async function chooseLocation(options: SyncOptions, volume: Volume | undefined, catalog: Catalog | undefined): Promise<string> {
-  if (options.location !== undefined) return isAddress(options.location) ? options.location : await absoluteLocation(options.location);
-  if (volume === undefined) {
-    throw new TimebandError(
-      `volume "${options.name}" is not in the repository yet. Say where its data is: timeband sync ${options.name}=/path/to/image`,
-      { code: 'USAGE' },
-    );
-  }
-  const remembered = (await catalog?.source(volume.id)) ?? (await newestSource(volume));
-  if (remembered !== undefined) return remembered.location;
-  throw new TimebandError(`where volume "${options.name}" comes from is not known. Say it: timeband sync ${options.name}=/path/to/image`, {
-    code: 'USAGE',
-  });
-}
-
-async function newestSource(volume: Volume): Promise<Manifest['source'] | undefined> {
-  const newest = (await volume.sessionIds()).at(-1);
-  return newest === undefined ? undefined : (await volume.openSession(newest)).manifest.source;
-}
-
 interface Job {
   readonly options: SyncOptions;
   readonly environment: SyncEnvironment;
   readonly view: SourceView;
   /** Undefined in a dry run of a volume that does not exist yet. */
   readonly volume: Volume | undefined;
+  /** Of opening the source. */
+  readonly warnings: readonly string[];
 }
 
 /** What is known before the first band is read. */
@@ -211,21 +188,23 @@ async function makePlan(repository: Repository, job: Job): Promise<Plan> {
   const base = await openBase(job);
   const context = volume?.context ?? repository.temporaryContext(options.bandBytes ?? DEFAULT_BAND_BYTES);
   const { id: sessionId, isClockBehind } = nextSessionId(startedMs, base?.sessionId);
-  const warnings = [...view.warnings];
+  const warnings = [...job.warnings, ...view.warnings];
   if (isClockBehind)
     warnings.push(`the clock of this machine is behind the newest session (${base?.sessionId}); the new one is named 1 ms later. Check the clock.`);
   const owner = ownerOf(repository, volume);
-  const token = base === undefined || owner === undefined ? undefined : tokenOf(owner, base.manifestDigest);
-  const changes = options.changes === undefined ? await view.changesSince(token) : userChanges(options.changes, base);
+  const token = base === undefined || owner === undefined ? undefined : tokenOf(owner, base);
+  const changes = options.changes === undefined ? await view.changesSince(token) : await userChanges(options.changes, { base, volume });
   if (!changes.isKnown && changes.reason !== undefined) warnings.push(`reading everything: ${changes.reason}.`);
   const { sizeBytes } = view;
   const scope = readScope({ changes, base, sizeBytes, bandBytes: context.bandBytes, readsAll: options.verifiesChanges ?? false });
   return { base, context, scope, sessionId, startedMs, warnings };
 }
 
-function userChanges(changes: UserChanges, base: SessionDirectory | undefined): ChangeSet {
-  if (base?.sessionId === changes.since) return { isKnown: true, ranges: changes.ranges };
-  return { isKnown: false, reason: `the changed ranges count from session ${changes.since}, but the newest session is ${base?.sessionId ?? 'none'}` };
+async function userChanges(changes: UserChanges, { base, volume }: Pick<Plan, 'base'> & Pick<Job, 'volume'>): Promise<ChangeSet> {
+  const since = base === undefined ? undefined : await volume?.resolve(changes.since);
+  if (base !== undefined && base.sessionId === since) return { isKnown: true, ranges: changes.ranges };
+  const session = since ?? changes.since;
+  return { isKnown: false, reason: `the changed ranges count from session ${session}, but the newest session is ${base?.sessionId ?? 'none'}` };
 }
 
 function distrust(view: SourceView, missed: number, base: SessionDirectory | undefined): string {

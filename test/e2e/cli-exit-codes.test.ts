@@ -128,6 +128,9 @@ for (const args of [[], ['unknown'], ['volumes', '--unknown'], ['sync'], ['resto
     t.is(status, 2);
     t.is(stdout, '');
     t.regex(stderr, /--help|Usage:/);
+    const withJson = await ws.cli(...args, '--json');
+    t.is(withJson.status, 2);
+    t.is(JSON.parse(withJson.stdout).error.code, 'USAGE', 'with --json there is a document, too');
   });
 }
 
@@ -182,4 +185,15 @@ test.serial('of several volumes the ones that can be synced are: 3 if some faile
     [['new', 'SOURCE_NOT_FOUND']],
   );
   t.is((await ws.cli('sync', 'a=/nowhere/a', 'b=/nowhere/b')).status, 1);
+});
+
+test.serial('whoever reads the output may go away: the command ends with its own status and says nothing; a full disk is said', async (t) => {
+  const ws = await ready(t);
+  for (const command of ['volumes', 'sessions', 'show disk@latest', 'check', 'sessions --json']) {
+    const { stderr } = await ws.shell(`{ sleep 0.2; timeband ${command}; echo $? > status; } | true`);
+    t.deepEqual([readFileSync(ws.at('status'), 'utf8'), stderr], ['0\n', ''], command);
+  }
+  const full = await ws.shell('timeband sessions > /dev/full');
+  t.is(full.status, 1);
+  t.regex(full.stderr, /cannot write the output/);
 });

@@ -89,3 +89,22 @@ test('requests that are answered late and out of order each get their own answer
     { numRuns: 30 },
   );
 });
+
+test('a log that fails loses no answer and ends nothing; the answer comes before the log', async (t) => {
+  const order: string[] = [];
+  const rig = new Rig({
+    onError: () => {
+      order.push('log');
+      throw new Error('the disk is full');
+    },
+  });
+  rig.tree.look = () => Promise.reject(new TimebandError('x', { code: 'BAND_CORRUPT' }));
+  const answer = await rig.ask((operations, reply) =>
+    operations.getattr('/image', (status) => {
+      order.push('answer');
+      reply(status);
+    }),
+  );
+  t.deepEqual(answer, { status: -errno.EIO, value: undefined, replies: 1 });
+  t.deepEqual(order, ['answer', 'log']);
+});

@@ -6,11 +6,14 @@ import fc from 'fast-check';
 import type { ByteRange } from '../../bands/format/geometry.ts';
 import { BandPool } from '../../bands/workers/band-pool.ts';
 import { restoreSession } from '../../src/restore.ts';
-import { DataMap, parseFilefrag, readDataMap } from '../../src/sources/data-map.ts';
+import { DataMap, readDataMap } from '../../src/sources/data-map.ts';
+import { dataRanges, EXTENT_FLAGS } from '../../src/sources/extents.ts';
+import { parseFilefrag } from '../../src/sources/read-extents.ts';
 import { fill } from '../support/bytes.ts';
+import { type FileSystemSpec, mountFileSystem } from '../support/file-systems.ts';
 import { lab } from '../support/library.ts';
 import { firstWrongByte, readPart } from '../support/parts.ts';
-import { sh, type Workspace, workspace } from '../support/workspace.ts';
+import { sh, workspace } from '../support/workspace.ts';
 
 const pool: BandPool = new BandPool();
 test.after.always(() => pool.close());
@@ -25,8 +28,8 @@ Module._load = (name, ...rest) => {
   return load(name, ...rest);
 };`;
 
-/** File systems to ask, and how to make them; tmpfs is mounted, not made. */
-const FILE_SYSTEMS: readonly { readonly name: string; readonly make: readonly string[]; readonly sizeMib: number }[] = [
+/** File systems to ask. */
+const FILE_SYSTEMS: readonly FileSystemSpec[] = [
   { name: 'ext4', make: ['mkfs.ext4', '-q', '-F', '-b', '4096'], sizeMib: 64 },
   { name: 'ext4 with blocks of 1 KiB', make: ['mkfs.ext4', '-q', '-F', '-b', '1024'], sizeMib: 64 },
   { name: 'xfs', make: ['mkfs.xfs', '-q', '-f'], sizeMib: 320 },
@@ -34,18 +37,6 @@ const FILE_SYSTEMS: readonly { readonly name: string; readonly make: readonly st
   { name: 'btrfs', make: ['mkfs.btrfs', '-q', '-f'], sizeMib: 128 },
   { name: 'tmpfs', make: [], sizeMib: 64 },
 ];
-
-function mount(ws: Workspace, { make, sizeMib }: (typeof FILE_SYSTEMS)[number]): string {
-  const folder = ws.folder('mnt');
-  const [tool, ...args] = make;
-  if (tool === undefined) sh('mount', '-t', 'tmpfs', '-o', `size=${sizeMib}M`, 'tmpfs', folder);
-  else {
-    sh('truncate', '-s', `${sizeMib}M`, ws.at('fs.img'));
-    sh(tool, ...args, ws.at('fs.img'));
-    sh('mount', '-o', 'loop', ws.at('fs.img'), folder);
-  }
-  return folder;
-}
 
 interface Layout {
   readonly what: string;
@@ -115,7 +106,7 @@ function verifyRanges(t: ExecutionContext, map: DataMap, layout: Layout, file: s
 for (const fileSystem of FILE_SYSTEMS) {
   test.serial(`on ${fileSystem.name} no byte of data is left out, synced or not, and large holes are`, async (t) => {
     const ws = workspace(t);
-    const folder = mount(ws, fileSystem);
+    const folder = mountFileSystem(ws, fileSystem);
     for (const [i, layout] of LAYOUTS.entries()) {
       const file = `${folder}/${i}.img`;
       lay(file, layout);
@@ -134,13 +125,13 @@ for (const fileSystem of FILE_SYSTEMS) {
   if (fileSystem.name === 'tmpfs') continue; // it has no extents to list
   test.serial(`on ${fileSystem.name} what filefrag lists holds all data, too`, (t) => {
     const ws = workspace(t);
-    const folder = mount(ws, fileSystem);
+    const folder = mountFileSystem(ws, fileSystem);
     for (const [i, layout] of LAYOUTS.entries()) {
       const file = `${folder}/${i}.img`;
       lay(file, layout);
       const text = execFileSync('filefrag', ['-s', '-v', '-b512', '--', file], { encoding: 'utf8', env: { ...process.env, LC_ALL: 'C' } });
-      const ranges = parseFilefrag(text, layout.sizeBytes);
-      if (ranges !== undefined) verifyRanges(t, new DataMap(ranges, layout.sizeBytes), layout, file);
+      const extents = parseFilefrag(text);
+      if (extents !== undefined) verifyRanges(t, new DataMap(dataRanges(extents, layout.sizeBytes), layout.sizeBytes), layout, file);
     }
   });
 }
@@ -172,19 +163,19 @@ test('what lies within a range is what a search through all ranges finds', (t) =
 });
 
 test('output of filefrag that is not understood is no map, rather than an empty one', (t) => {
-  t.is(parseFilefrag('', 4096), undefined);
-  t.is(parseFilefrag('/f: 3 extents found\n', 4096), undefined);
-  t.deepEqual(parseFilefrag('Filesystem type is: ef53\nFile size of /f is 4096 (1 block of 4096 bytes)\n/f: 0 extents found\n', 4096), []);
+  t.is(parseFilefrag(''), undefined);
+  t.is(parseFilefrag('/f: 3 extents found\n'), undefined);
+  t.deepEqual(parseFilefrag('Filesystem type is: ef53\nFile size of /f is 4096 (1 block of 4096 bytes)\n/f: 0 extents found\n'), []);
   const listed =
     ' ext:     logical_offset:        physical_offset: length:   expected: flags:\n   0:        2..       3:      34816..     34817:      2:             last\n';
-  t.deepEqual(parseFilefrag(`${listed}/f: 1 extent found\n`, 65_536), [{ offset: 8192, length: 8192 }]);
-  t.is(parseFilefrag(`${listed}   1:      something new\n/f: 2 extents found\n`, 65_536), undefined, 'a line that is not understood');
+  t.deepEqual(parseFilefrag(`${listed}/f: 1 extent found\n`), [{ logical: 8192, physical: 34_816 * 4096, length: 8192, flags: EXTENT_FLAGS.last }]);
+  t.is(parseFilefrag(`${listed}   1:      something new\n/f: 2 extents found\n`), undefined, 'a line that is not understood');
 });
 
 for (const fileSystem of FILE_SYSTEMS) {
   test.serial(`on ${fileSystem.name} a session is right where koffi is not installed`, async (t) => {
     const at = await lab(t, pool);
-    const folder = mount(at, fileSystem);
+    const folder = mountFileSystem(at, fileSystem);
     writeFileSync(at.at('no-koffi.cjs'), NO_KOFFI);
     const file = (i: number): string => `${folder}/${i}.img`;
     for (const [i, layout] of LAYOUTS.entries()) lay(file(i), layout);

@@ -2,11 +2,11 @@
 import { linkSync, lstatSync, readFileSync, writeFileSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import { errnoOf } from '../../bands/errors.ts';
+import { linkOrCopy } from '../../bands/store/link-file.ts';
 import { BandPool } from '../../bands/workers/band-pool.ts';
 import { checkRepository } from '../../src/check/check.ts';
 import { Repository } from '../../src/repository.ts';
 import { restoreSession } from '../../src/restore.ts';
-import { linkOrCopy } from '../../src/sync/incoming.ts';
 import { syncVolume } from '../../src/sync/sync.ts';
 import { fill } from '../support/bytes.ts';
 import { BAND_256K, makeFastRepository, openNamed } from '../support/library.ts';

@@ -1,5 +1,7 @@
 /** Making and opening repositories and volumes. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import path from 'node:path';
 import test from 'ava';
 import { Repository } from '../../src/repository.ts';
@@ -137,4 +139,49 @@ test('an unfinished volume that a killed process left is passed over', async (t)
   mkdirSync(path.join(ws.repo, 'volumes', '.tmp-00112233445566778899aabbccddeeff'));
   using repository = await Repository.open(ws.repo, { passphrase: PASSPHRASE });
   t.deepEqual(await repository.listVolumes(), { volumes: [], damaged: [] });
+});
+
+test('a folder of volumes or sessions that is not there is an error, not an empty repository', async (t) => {
+  const ws = workspace(t);
+  await makeFastRepository(ws.repo);
+  using repository = await Repository.open(ws.repo, { passphrase: PASSPHRASE });
+  const volume = await repository.createVolume('disk');
+  await repository.createVolume('other');
+  rmdirSync(volume.layout.sessions);
+  t.is(await codeOf(() => volume.sessionIds()), 'RECORD_MISSING');
+  for (const args of [
+    ['sessions', 'disk'],
+    ['sync', 'disk'],
+    ['restore', 'disk', ws.at('out')],
+  ]) {
+    const { status, stderr } = await ws.cli(...args);
+    t.not(status, 0);
+    t.true(stderr.includes(`${volume.layout.sessions}: the folder is missing`), stderr);
+  }
+  const { volumes, damaged } = await ws.json('volumes');
+  t.deepEqual([volumes.map(({ name }: { name: string }) => name), damaged.map(({ id }: { id: string }) => id)], [['other'], [volume.id]]);
+  t.deepEqual(
+    (await ws.json('check')).findings.map(({ code, volume }: { code: string; volume: string }) => [code, volume]),
+    [['RECORD_MISSING', 'disk']],
+  );
+  rmSync(repository.layout.volumes, { recursive: true });
+  t.is(await codeOf(() => repository.listVolumes()), 'RECORD_MISSING');
+  for (const command of ['volumes', 'sessions', 'check']) t.is((await ws.cli(command)).status, 13, command);
+});
+
+test('a record that the system cannot open just now is an error of the system, not a damaged volume', async (t) => {
+  const ws = workspace(t);
+  await makeFastRepository(ws.repo);
+  using repository = await Repository.open(ws.repo, { passphrase: PASSPHRASE });
+  await repository.createVolume('other');
+  const { layout } = await repository.createVolume('disk');
+  rmSync(layout.record);
+  t.deepEqual(
+    (await repository.listVolumes()).damaged.map(({ error }) => error.code),
+    ['RECORD_MISSING'],
+  );
+  const socket = createServer().listen(layout.record); // opening one fails with ENXIO
+  t.teardown(() => socket.close());
+  await once(socket, 'listening');
+  t.is(await codeOf(() => repository.listVolumes()), 'IO_ERROR');
 });

@@ -153,6 +153,12 @@ function dump(): void {
   );
 }
 
-const COMMANDS: Readonly<Record<string, () => void>> = { snapshot, get, set, destroy, send, dump };
+function inherit(): void {
+  if (args[0] !== 'snapdev' || args[1] !== pool.volume) fail('not a property that is inherited here');
+  pool.snapdev = 'hidden';
+  save();
+}
+
+const COMMANDS: Readonly<Record<string, () => void>> = { snapshot, get, set, inherit, destroy, send, dump };
 (COMMANDS[command] ?? (() => fail(`unrecognized command '${command}'`)))();
 if (tool === '') fail('no tool');

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
+import { parseMountinfo } from '../../fuse/mount-table.ts';
 
 const MAIN = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 export const PASSPHRASE = 'correct horse battery staple';
@@ -112,11 +113,10 @@ function attempt(tool: string, ...args: string[]): void {
 
 /** Unmounts and detaches everything under `root`, innermost first. */
 function takeDown(root: string): void {
-  const mounts = readFileSync('/proc/self/mountinfo', 'utf8')
-    .split('\n')
-    .map((line) => line.split(' ')[4] ?? '')
+  const mounts = parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8'))
+    .map(({ mountPoint }) => mountPoint)
     .filter((mountPoint) => mountPoint.startsWith(`${root}/`));
-  for (const mountPoint of mounts.reverse()) attempt('umount', '-l', mountPoint);
+  for (const mountPoint of mounts.reverse()) attempt('umount', '-l', '--', mountPoint);
   const loops: { loopdevices: { name: string; 'back-file': string | null }[] } = JSON.parse(
     sh('losetup', '--list', '--json') || '{"loopdevices":[]}',
   );

@@ -95,7 +95,7 @@ async function bench(settings: Settings, signal: AbortSignal): Promise<boolean> 
   const found = await findPeers(workspace, runner, settings.peers);
   tell(`bench: working in ${workspace.root}; preparing the image`);
   const base = await prepareImage(workspace, runner, settings.sizeMiB);
-  const source = await SourceFolder.create(workspace, runner, base);
+  const source = await SourceFolder.create(workspace.path('source'), runner, base);
   const report = new Report(tell);
   const context: BenchContext = { settings, workspace, runner, report, found, base, source, signal };
   await runSteps(context);

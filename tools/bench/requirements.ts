@@ -1,6 +1,6 @@
 /** What the project has to reach against other tools, as ratios of measured rows. Pure. */
 import type { Row } from './report.ts';
-import { STEP, WITH_SYNC } from './step-titles.ts';
+import { STEP, TOLD, WITH_SYNC } from './step-titles.ts';
 
 const MIB = 1_048_576;
 const OURS = 'timeband';
@@ -29,10 +29,13 @@ const SPEED_TARGETS: readonly SpeedTarget[] = [
   { step: STEP.loop, times: {} },
   { step: STEP.visible, times: {} },
   { step: STEP.verify, times: {} },
+  { step: STEP.reflink, times: { 'borg-fixed': 10, 'borg-default': 10, restic: 10 } },
 ];
 const MAX_STORED = 1.05;
 const MIN_RESTORE = 1;
 const MAX_LINKS = 2;
+const MAX_TOLD = 1.5;
+const MAX_LOOK_MS = 1000;
 
 /** All that the rows allow to be said. */
 export function judge(rows: readonly Row[]): Verdict[] {
@@ -41,6 +44,9 @@ export function judge(rows: readonly Row[]): Verdict[] {
     ...judgeRestore(rows),
     ...judgeStored(rows),
     ...judgeLinks(rows),
+    ...judgeTold(rows),
+    ...judgeTime(rows, STEP.look),
+    ...judgeTime(rows, STEP.unchangedLarge),
     ...judgeMemory(rows),
   ];
 }
@@ -52,7 +58,7 @@ function find(rows: readonly Row[], step: string, tool: string): Row | undefined
 function judgeSpeed(rows: readonly Row[], { step, times }: SpeedTarget): Verdict[] {
   const ours = find(rows, step, OURS)?.usage;
   if (ours === undefined) return [];
-  const others = rows.filter((row) => row.step === step && row.tool !== OURS);
+  const others = rows.filter((row) => row.step === step && row.tool !== OURS && row.tool !== TOLD);
   return others.flatMap(({ tool, usage }) => {
     if (usage === undefined) return [];
     const ratio = usage.wallMs / ours.wallMs;
@@ -99,6 +105,25 @@ function judgeLinks(rows: readonly Row[]): Verdict[] {
     ];
   };
   return [...against(`cp -al${WITH_SYNC}`, MAX_LINKS), ...against('cp -al', undefined)];
+}
+
+function judgeTold(rows: readonly Row[]): Verdict[] {
+  const ours = find(rows, STEP.reflink, OURS)?.usage;
+  const told = find(rows, STEP.reflink, TOLD)?.usage;
+  if (ours === undefined || told === undefined) return [];
+  const ratio = ours.wallMs / told.wallMs;
+  return [
+    {
+      text: `${STEP.reflink}: ${ratio.toFixed(2)} x the time of a sync that is told what changed (target at most ${MAX_TOLD})`,
+      isMet: ratio <= MAX_TOLD,
+    },
+  ];
+}
+
+function judgeTime(rows: readonly Row[], step: string): Verdict[] {
+  const ours = find(rows, step, OURS)?.usage;
+  if (ours === undefined) return [];
+  return [{ text: `${step}: ${(ours.wallMs / 1000).toFixed(2)} s (target below ${MAX_LOOK_MS / 1000} s)`, isMet: ours.wallMs < MAX_LOOK_MS }];
 }
 
 function judgeMemory(rows: readonly Row[]): Verdict[] {

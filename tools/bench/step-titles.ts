@@ -11,7 +11,13 @@ export const STEP = {
   loop: 'mount: loop mount + find',
   verify: 'verify all data',
   linked: 'ten bands changed',
+  reflink: 'incremental, on XFS',
+  look: 'what changed, on XFS',
+  unchangedLarge: 'nothing changed, on XFS',
 } as const;
 
 /** Behind a tool's name: the time until its files are durable is counted, too. */
 export const WITH_SYNC = ' + sync -f';
+
+/** The row of a sync that is told what changed. */
+export const TOLD = 'timeband, told';

@@ -1,7 +1,11 @@
-import { TimebandError } from '../../../bands/errors.ts';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { messageOf, TimebandError } from '../../../bands/errors.ts';
+import type { ServedMount } from '../../mount/serve.ts';
 import type { CommandContext } from '../context.ts';
 import type { Define } from '../define.ts';
 import { parseSize } from '../text.ts';
+
+const BUSY_POLL_MS = 500;
 
 /** Loaded by the commands that mount only: a machine without FUSE backs up and restores all the same. */
 async function loadMounts(): Promise<typeof import('../../mount/mounts.ts')> {
@@ -31,7 +35,13 @@ export function addMount(define: Define): void {
       if (options['foreground'] === true) return await serveHere(context, directory, { allowOther, cacheBytes });
       const { mountRepository } = await loadMounts();
       const mounted = await context.withRepository((repository) =>
-        mountRepository(repository, { stateDirectory: context.stateDirectory, directory, allowOther, cacheBytes }),
+        mountRepository(repository, {
+          stateDirectory: context.stateDirectory,
+          directory,
+          allowOther,
+          cacheBytes,
+          signal: context.terminal.signal,
+        }),
       );
       context.print(`Mounted at ${mounted}. Take it down with: timeband unmount ${mounted}`, { mountPoint: mounted });
     },
@@ -55,16 +65,30 @@ async function serveHere(
   options: { readonly allowOther: boolean; readonly cacheBytes: number | undefined },
 ): Promise<void> {
   const { serveMount } = await import('../../mount/serve.ts');
-  const { mountPointName } = await loadMounts();
+  const { mountPointName } = await import('../../mount/mount-point.ts');
+  const { MountRegistry } = await import('../../mount/registry.ts');
   await context.withRepository(async (repository) => {
-    const request = { mountPoint: await mountPointName(directory), ...options, only: undefined };
-    const mount = await serveMount(repository, request, (line) => context.warn(line));
+    const mountPoint = await mountPointName(directory);
+    const lock = await new MountRegistry(context.stateDirectory).lock(mountPoint, 'mount');
+    const mount = await serveMount(repository, { mountPoint, ...options, only: undefined }, (line) => context.warn(line)).finally(() =>
+      lock.release(),
+    );
     context.print(`Mounted at ${mount.mountPoint}. Ctrl-C takes it down.`, { mountPoint: mount.mountPoint });
-    const takeDown = (): void => {
-      mount.down().catch((error: unknown) => context.warn(`still mounted: ${error instanceof Error ? error.message : String(error)}`));
-    };
+    const takeDown = (): void => void takeDownWhenFree(context, mount);
     if (context.terminal.signal.aborted) takeDown();
     context.terminal.signal.addEventListener('abort', takeDown);
     await mount.gone;
   });
+}
+
+/** A second Ctrl-C ends the process and leaves a dead mount, so one that came too early has to do. */
+async function takeDownWhenFree(context: CommandContext, mount: ServedMount): Promise<void> {
+  for (let isTold = false; ; isTold = true) {
+    try {
+      return await mount.down();
+    } catch (error) {
+      if (!isTold) context.warn(`still mounted: ${messageOf(error)} It is taken down as soon as nothing uses it any more.`);
+    }
+    await sleep(BUSY_POLL_MS);
+  }
 }

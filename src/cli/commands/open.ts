@@ -15,7 +15,7 @@ export function addOpen(define: Define): void {
       const { name, session } = splitVolumeAndSession(String(text));
       const partition = parsePartition(options['partition']);
       const cacheBytes = parseCacheSize(options['cacheSize']);
-      const { openSession } = await import('../../mount/mounts.ts');
+      const { openSession } = await import('../../mount/opened.ts');
       const opened = await context.withRepository(async (repository) => {
         const id = await (await repository.volume(name)).resolve(session);
         return await openSession(repository, {
@@ -25,6 +25,7 @@ export function addOpen(define: Define): void {
           session: id,
           partition,
           cacheBytes,
+          signal: context.terminal.signal,
         });
       });
       context.print(
@@ -42,7 +43,7 @@ export function addOpen(define: Define): void {
     'take an opened session down',
     (command) => command,
     async (context, [dir]) => {
-      const { closeSession } = await import('../../mount/mounts.ts');
+      const { closeSession } = await import('../../mount/opened.ts');
       const directory = await closeSession(context.stateDirectory, String(dir));
       context.print(`Closed ${directory}.`, { directory });
     },

@@ -29,7 +29,7 @@ export function addSync(define: Define): void {
         .option('--source <kind>', 'how to read SOURCE, instead of the best way that applies (see "sources")')
         .option('--verify-changes', 'read everything, and report what the source should have named as changed')
         .option('--changed-ranges <file>', 'read only these ranges: lines "OFFSET LENGTH" in bytes; needs --since')
-        .option('--since <session>', 'the session id that the changed ranges count from'),
+        .option('--since <session>', 'the session that the changed ranges count from'),
     async (context, [volumes], options) => {
       const requests = parseRequests(volumes as string[]);
       const changes = await readChanges(options, requests.length);
@@ -49,9 +49,10 @@ export function addSync(define: Define): void {
             if (context.options.json !== true) context.print(describeResult(result), undefined);
           } catch (error) {
             progress?.end();
-            if (requests.length === 1 || context.terminal.signal.aborted) throw error;
+            if (requests.length === 1) throw error;
             failures.push({ volume: request.name, error });
             context.terminal.stderr.write(`timeband: ${request.name}: ${messageOf(error)}\n`);
+            if (context.terminal.signal.aborted) break; // what was done before is still told
           }
         }
       });
@@ -73,7 +74,8 @@ function finish(context: CommandContext, results: readonly SyncResult[], failure
     });
   }
   const first = failures[0]?.error;
-  if (first !== undefined)
+  if (context.terminal.signal.aborted && first !== undefined) context.exitCode = EXIT.interrupted;
+  else if (first !== undefined)
     context.exitCode = results.length > 0 ? EXIT.incomplete : first instanceof TimebandError ? EXIT_CODES[first.code] : EXIT.failed;
 }
 

@@ -1,3 +1,4 @@
+import { messageOf } from '../../../bands/errors.ts';
 import { parseSessionId } from '../../../bands/format/session-id.ts';
 import { type SessionSummary, summarizeSessions } from '../../sessions.ts';
 import type { Define } from '../define.ts';
@@ -11,11 +12,15 @@ export function addVolumes(define: Define): void {
     (command) => command,
     async (context) => {
       await context.withRepository(async (repository, catalog) => {
-        const { volumes, damaged } = await repository.listVolumes();
+        const { volumes, damaged: unreadable } = await repository.listVolumes();
+        const damaged = unreadable.map(({ id, error }) => ({ id, message: error.message }));
         const rows: { name: string; id: string; sessions: number; newest: SessionSummary | undefined; bandBytes: number }[] = [];
         for (const volume of volumes) {
-          const summaries = await summarizeSessions(volume, catalog);
-          rows.push({ name: volume.name, id: volume.id, sessions: summaries.length, newest: summaries.at(-1), bandBytes: volume.record.bandBytes });
+          const summaries = await summarizeSessions(volume, catalog).catch(
+            (error: unknown) => void damaged.push({ id: volume.id, message: messageOf(error) }),
+          );
+          if (summaries !== undefined)
+            rows.push({ name: volume.name, id: volume.id, sessions: summaries.length, newest: summaries.at(-1), bandBytes: volume.record.bandBytes });
         }
         const table = formatTable(
           ['VOLUME', '>SESSIONS', 'NEWEST', '>SIZE', '>STORED', 'SOURCE'],
@@ -28,7 +33,7 @@ export function addVolumes(define: Define): void {
             newest?.manifest?.source.location ?? newest?.problem ?? '-',
           ]),
         );
-        for (const { id, error } of damaged) context.warn(`volume ${id} cannot be read: ${error.message}`);
+        for (const { id, message } of damaged) context.warn(`volume ${id} cannot be read: ${message}`);
         if (damaged.length > 0) context.exitCode = EXIT.incomplete;
         context.print(rows.length === 0 ? 'No volumes yet. Make one with "timeband sync NAME=SOURCE".' : table, {
           volumes: rows.map(({ name, id, sessions, newest, bandBytes }) => ({
@@ -41,7 +46,7 @@ export function addVolumes(define: Define): void {
             storedBytes: newest?.manifest?.totals.storedBytes ?? null,
             source: newest?.manifest?.source ?? null,
           })),
-          damaged: damaged.map(({ id, error }) => ({ id, message: error.message })),
+          damaged,
         });
       });
     },

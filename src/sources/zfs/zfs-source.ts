@@ -12,7 +12,7 @@ import type { BandInput } from '../../../bands/workers/tasks.ts';
 import { deviceNumbers, readDeviceSize } from '../block-device.ts';
 import type { ChangeSet, SessionToken, SourceContext, SourceDriver, SourceOwner, SourceProbe, SourceView } from '../source.ts';
 import { SourceFile } from '../source-file.ts';
-import { dumpStream, getProperties, zfs } from './zfs-commands.ts';
+import { dumpStream, getProperties, type Property, zfs } from './zfs-commands.ts';
 import { ZstreamDump } from './zstream-dump.ts';
 import { bindSnapshot, destroySnapshot, snapshotsOf, takeSnapshot, type ZvolSnapshot } from './zvol-snapshots.ts';
 
@@ -29,7 +29,7 @@ interface OpenSnapshot {
   readonly sizeBytes: number;
   readonly file: SourceFile;
   readonly owner: SourceOwner | undefined;
-  readonly warnings: readonly string[];
+  readonly shown: Shown;
 }
 
 class ZvolView implements SourceView {
@@ -44,7 +44,7 @@ class ZvolView implements SourceView {
     this.#snapshot = snapshot;
     this.location = `${SCHEME}${snapshot.volume}`;
     this.sizeBytes = snapshot.sizeBytes;
-    this.warnings = snapshot.warnings;
+    this.warnings = snapshot.shown.warnings;
   }
 
   readDataMap(): Promise<undefined> {
@@ -90,12 +90,13 @@ class ZvolView implements SourceView {
     const { volume, name } = this.#snapshot;
     const all = await snapshotsOf(volume, token);
     const kept = this.#isBound ? name : all.findLast((one) => one.session === token.commitId)?.name;
-    return (await destroyAll(all.filter((one) => one.name !== kept && one.name !== name))).failed;
+    return (await destroyAll(all.filter((one) => one.name !== kept && one.name !== name && !one.isInUse))).failed;
   }
 
   async close(): Promise<void> {
     await this.#snapshot.file.close();
     if (!this.#isBound) await destroySnapshot(this.#snapshot.name).catch(() => undefined); // the next sync drops it, and says so if it cannot
+    await this.#snapshot.shown.undo();
   }
 }
 
@@ -120,21 +121,32 @@ function volumeOf(location: string): string {
   throw new TimebandError(`"${location}" is not the name of a ZFS volume: write zfs:POOL/VOLUME.`, { code: 'SOURCE_INVALID', path: location });
 }
 
-/** Looks at the volume. @throws TimebandError TOOL_MISSING, SOURCE_NOT_FOUND, SOURCE_INVALID, TOOL_FAILED */
-async function readVolume(volume: string): Promise<{ readonly snapdev: string }> {
-  const values = new Map((await getProperties(['type', 'snapdev'], volume)).map(({ property, value }) => [property, value]));
-  if (values.get('type') === 'volume') return { snapdev: values.get('snapdev') ?? '' };
-  throw new TimebandError(`${volume} is a ZFS ${values.get('type')}, not a volume: it has no device to read.`, {
-    code: 'SOURCE_INVALID',
-    path: volume,
-  });
+/** Looks at the volume. @returns its property `snapdev` @throws TimebandError TOOL_MISSING, SOURCE_NOT_FOUND, SOURCE_INVALID, TOOL_FAILED */
+async function readVolume(volume: string): Promise<Property | undefined> {
+  const properties = await getProperties(['type', 'snapdev'], volume);
+  const type = properties.find(({ property }) => property === 'type')?.value;
+  if (type === 'volume') return properties.find(({ property }) => property === 'snapdev');
+  throw new TimebandError(`${volume} is a ZFS ${type}, not a volume: it has no device to read.`, { code: 'SOURCE_INVALID', path: volume });
 }
 
-/** Snapshots have devices only where `snapdev` says so. It is left on: to hide them again could hide them from another reader. */
-async function showSnapshots(volume: string, snapdev: string): Promise<string[]> {
-  if (snapdev === 'visible') return [];
+interface Shown {
+  readonly warnings: readonly string[];
+  readonly undo: () => Promise<void>;
+}
+
+/**
+ * Snapshots have devices only where `snapdev` says so. After a sync it stays on: to hide them again could hide them from
+ * another reader. A dry run puts it back.
+ */
+async function showSnapshots(volume: string, snapdev: Property | undefined, isDryRun: boolean): Promise<Shown> {
+  if (snapdev?.value === 'visible') return { warnings: [], undo: () => Promise.resolve() };
   await zfs('set', 'snapdev=visible', volume);
-  return [`snapdev=visible was set on ${volume}, which gives its snapshots devices to be read through. It stays so.`];
+  if (!isDryRun) {
+    const warning = `snapdev=visible was set on ${volume}, which gives its snapshots devices to be read through. It stays so.`;
+    return { warnings: [warning], undo: () => Promise.resolve() };
+  }
+  const putBack = snapdev?.source === 'local' ? ['set', `snapdev=${snapdev.value}`, volume] : ['inherit', 'snapdev', volume];
+  return { warnings: [], undo: async () => void (await zfs(...putBack)) };
 }
 
 /** @throws TimebandError TOOL_FAILED, SOURCE_INVALID */
@@ -160,16 +172,24 @@ async function waitFor(device: string): Promise<BigIntStats> {
   }
 }
 
-async function openZvol(location: string, { owner }: SourceContext): Promise<SourceView> {
+async function openZvol(location: string, { owner, isDryRun }: SourceContext): Promise<SourceView> {
   const volume = volumeOf(location);
-  const { snapdev } = await readVolume(volume);
-  const warnings = await showSnapshots(volume, snapdev);
+  const shown = await showSnapshots(volume, await readVolume(volume), isDryRun);
+  try {
+    return new ZvolView({ volume, owner, shown, ...(await openSnapshot(volume, owner)) });
+  } catch (error) {
+    await shown.undo();
+    throw error;
+  }
+}
+
+async function openSnapshot(volume: string, owner: SourceOwner | undefined): Promise<Pick<OpenSnapshot, 'name' | 'sizeBytes' | 'file'>> {
   const name = await takeSnapshot(volume, owner);
   try {
     const [volsize] = await getProperties(['volsize'], name);
     const sizeBytes = Number(volsize?.value);
     checkVolumeSize(sizeBytes, name);
-    return new ZvolView({ volume, name, sizeBytes, file: await openDevice(name, sizeBytes), owner, warnings });
+    return { name, sizeBytes, file: await openDevice(name, sizeBytes) };
   } catch (error) {
     await destroySnapshot(name).catch(() => undefined); // why it could not be opened is what matters
     throw error;

@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import { BandPool } from '../../../bands/workers/band-pool.ts';
 import type { Lab } from '../../support/library.ts';
-import { MAIN, mounted, mountLab, mountsUnder, mountTest, mountTestFailing, nothingLeft, processesOf, until, writeMixed } from './mount-support.ts';
+import { MAIN, mounted, mountLab, mountsUnder, mountTest, nothingLeft, processesOf, until, writeMixed } from './mount-support.ts';
 import type { ReaderReport, ReaderTask } from './random-reader.ts';
 
 const READER = fileURLToPath(new URL('./random-reader.js', import.meta.url));
@@ -91,7 +91,7 @@ mountTest('a server that may open 64 files serves random reads of one image', as
   await nothingLeft(t, space);
 });
 
-mountTestFailing('a server that may open 64 files serves random reads of four images at once', async (t) => {
+mountTest('a server that may open 64 files serves random reads of four images at once', async (t) => {
   const space = await setScene(t, 4);
   const folder = await mountedWithLimit(t, space, 64);
   t.deepEqual(await readTogether(space, folder, { readers: 8, reads: 60, isDirect: true }), { wrong: [], errors: [] });

@@ -12,7 +12,6 @@ import {
   mountLab,
   mountsUnder,
   mountTest,
-  mountTestFailing,
   nothingLeft,
   processesOf,
   readProc,
@@ -76,7 +75,7 @@ mountTest('a lazy umount from outside lets a reader finish', async (t) => {
   closeSync(fd);
 });
 
-mountTestFailing('after a lazy umount the process ends with the last reader, whether or not it was told that the file was closed', async (t) => {
+mountTest('after a lazy umount the process ends with the last reader, whether or not it was told that the file was closed', async (t) => {
   const scene = await mountedScene(t, pool);
   t.is(readFileSync(scene.image).length, scene.bytes.length); // the kernel has learnt that it need not ask when a file is closed
   const pid = serverOf(scene);
@@ -147,7 +146,7 @@ mountTest('the server holds no folder but the repository: the one it was started
   t.is(readlinkSync(`/proc/${serverOf(scene)}/cwd`), '/');
 });
 
-mountTestFailing('a server in the foreground whose messages nobody reads goes on serving', async (t) => {
+mountTest('a server in the foreground whose messages nobody reads goes on serving', async (t) => {
   const scene = await mountLab(t, pool);
   writeMixed(scene.at('img'), 'x', 4);
   await scene.sync('v', scene.at('img'));
@@ -167,4 +166,39 @@ mountTestFailing('a server in the foreground whose messages nobody reads goes on
   );
   renameSync(`${bands}-moved`, bands);
   t.is(readSync(fd, new Uint8Array(10), 0, 10, BAND_256K), 10);
+});
+
+mountTest('a server in the foreground whose output is closed before it writes any serves, and ends with 0 at SIGINT', async (t) => {
+  const space = await mountLab(t, pool);
+  const bytes = writeMixed(space.at('img'), 'x', 2);
+  await space.sync('v', space.at('img'));
+  const folder = space.folder('mnt');
+  const server = space.start('mount', '--foreground', folder);
+  server.stdout?.destroy();
+  server.stderr?.destroy();
+  const exit = once(server, 'exit');
+  await until('it is mounted', () => mountsUnder(space.root).length === 1);
+  await until('it answers', () => readdirSync(folder).length === 1);
+  sameBytes(t, readFileSync(path.join(folder, 'v', 'latest', 'image')), bytes);
+  server.kill('SIGINT');
+  t.deepEqual(await exit, [0, null]);
+  await nothingLeft(t, space);
+});
+
+mountTest('Ctrl-C to a mount in the foreground that is in use takes it down once it is not', async (t) => {
+  const space = await mountLab(t, pool);
+  writeMixed(space.at('img'), 'x', 2);
+  await space.sync('v', space.at('img'));
+  const folder = space.folder('mnt');
+  const server = space.start('mount', '--foreground', folder);
+  const exit = once(server, 'exit');
+  if (server.stdout !== null) await once(server.stdout, 'data');
+  const fd = openSync(path.join(folder, 'v', 'latest', 'image'), 'r');
+  const warned = server.stderr === null ? undefined : once(server.stderr, 'data');
+  server.kill('SIGINT');
+  t.regex(String((await warned)?.[0]), /still mounted/);
+  t.is(readSync(fd, new Uint8Array(10), 0, 10, BAND_256K), 10);
+  closeSync(fd);
+  t.deepEqual(await exit, [0, null]);
+  await nothingLeft(t, space);
 });

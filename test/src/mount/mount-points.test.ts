@@ -1,11 +1,12 @@
 /** Which folders can be mounted at: odd names work, wrong ones are refused in the foreground and leave nothing. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { BandPool } from '../../../bands/workers/band-pool.ts';
 import { sameBytes } from '../../support/bytes.ts';
 import type { Lab } from '../../support/library.ts';
 import { mounted, mountLab, mountsUnder, mountTest, nothingLeft, processesOf, serverOf, until, writeMixed } from './mount-support.ts';
+import { ext4Scene } from './open-support.ts';
 
 const pool: BandPool = new BandPool(2);
 test.after.always(() => pool.close());
@@ -82,6 +83,7 @@ for (const way of ['in the background', 'in the foreground'] as const) {
       t.regex(stderr, message, name);
     }
     await nothingLeft(t, scene);
+    t.deepEqual(readdirSync(scene.at('state', 'mounts')), []);
     t.is(readFileSync(scene.at('full', 'file'), 'utf8'), 'text');
   });
 
@@ -89,8 +91,12 @@ for (const way of ['in the background', 'in the foreground'] as const) {
     const scene = await setScene(t);
     const folder = await mounted(scene);
     const server = serverOf(scene);
+    const log = (): string => readlinkSync(`/proc/${server}/fd/2`);
+    t.true(log().endsWith('.log'));
+    writeFileSync(log(), 'what it said\n', { flag: 'a' });
     const { error } = await scene.json('mount', folder, ...(way === 'in the foreground' ? ['--foreground'] : []));
     t.is(error.code, 'MOUNT_BUSY');
+    t.is(readFileSync(log(), 'utf8'), 'what it said\n', 'it keeps its log');
     await until('only the first server runs', () => String(processesOf(scene)) === String(server));
     t.deepEqual(mountsUnder(scene.root), [folder]);
     sameBytes(t, readFileSync(path.join(folder, 'v', 'latest', 'image')), scene.bytes);
@@ -98,6 +104,27 @@ for (const way of ['in the background', 'in the foreground'] as const) {
     await nothingLeft(t, scene);
   });
 }
+
+mountTest('of several that mount or open at one folder at the same time one does, and the others say why not', async (t) => {
+  const scene = await ext4Scene(t, pool, ['race']);
+  const folder = scene.folder('mnt');
+  for (let round = 0; round < 3; round++) {
+    const background = await Promise.all(
+      [['mount'], ['mount'], ['open', 'v'], ['mount'], ['open', 'v']].map((args) => scene.cli(...args, folder, '--json')),
+    );
+    const codes = background.map(({ status, stdout }) => (status === 0 ? undefined : JSON.parse(stdout).error.code));
+    t.is(codes.filter((code) => code === undefined).length, 1, String(codes));
+    t.true(
+      codes.every((code) => code === undefined || code === 'LOCKED' || code === 'MOUNT_BUSY'),
+      String(codes),
+    );
+    t.is(mountsUnder(scene.root).filter((one) => one === folder).length, 1);
+    t.is(processesOf(scene).length, 1);
+    await scene.ok(mountsUnder(scene.root).length === 1 ? 'unmount' : 'close', folder);
+    await nothingLeft(t, scene);
+    t.deepEqual(readdirSync(scene.at('state', 'mounts')), []);
+  }
+});
 
 mountTest('a wrong passphrase ends with 12, no repository with 10, and nothing is mounted', async (t) => {
   const scene = await setScene(t);

@@ -1,5 +1,7 @@
 /** `close` and `open` after something was killed or taken down by hand in between. */
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { BandPool } from '../../../bands/workers/band-pool.ts';
 import { attachLoop, detachLoop, loopBackingFile } from '../../../fuse/block-image.ts';
@@ -15,7 +17,6 @@ import {
   mountLab,
   mountsUnder,
   mountTest,
-  mountTestFailing,
   nothingLeft,
   processesOf,
   runUnder,
@@ -120,23 +121,131 @@ mountTest('what close remembers from before a restart of the machine never detac
   const registry = new MountRegistry(scene.at('state'));
   const fusePoint = await registry.makeFusePoint(directory);
   const server = { ...currentProcess(), bootId: 'an earlier one' };
-  await registry.put(directory, { server, repository: scene.repo, fusePoint, opened: { loop, directory } });
+  await registry.put(directory, { server, repository: scene.repo, fusePoint, opened: { loop } });
   await scene.ok('close', directory);
   t.is(await loopBackingFile(loop), scene.at('other'));
   t.deepEqual(readdirSync(scene.at('state', 'mounts')), []);
 });
 
+/** Runs an open that is killed with -9 when it comes to that tool. */
+async function killedInTool(scene: Lab, tool: string, dir: string): Promise<void> {
+  writeFileSync(`${scene.folder('bin')}/${tool}`, '#!/bin/sh\nkill -9 "$PPID"\n', { mode: 0o755 });
+  const env = { ...scene.env, PATH: `${scene.at('bin')}:${process.env['PATH']}` };
+  await runUnder(scene, [process.execPath, MAIN, 'open', 'v', dir], env);
+}
+
 for (const [tool, when] of [
   ['partx', 'after the FUSE mount'],
   ['blkid', 'after the loop device'],
 ] as const) {
-  mountTestFailing(`kill -9 of the command itself ${when}: open works again, and close then leaves nothing`, async (t) => {
+  mountTest(`kill -9 of the command itself ${when}: open works again, and close then leaves nothing`, async (t) => {
     const scene = await ext4Scene(t, pool, ['files']);
     const dir = scene.folder('mnt');
-    writeFileSync(`${scene.folder('bin')}/${tool}`, '#!/bin/sh\nkill -9 "$PPID"\n', { mode: 0o755 });
-    const env = { ...scene.env, PATH: `${scene.at('bin')}:${process.env['PATH']}` };
-    await runUnder(scene, [process.execPath, MAIN, 'open', 'v', dir], env);
+    await killedInTool(scene, tool, dir);
     t.is(mountsUnder(scene.root).length, 1, 'it was killed in the middle');
     await opensAgain(t, { ...scene, dir });
   });
+}
+
+mountTest('what an open that was killed left is cleared by a mount at the same folder, too', async (t) => {
+  const scene = await ext4Scene(t, pool, ['files']);
+  const dir = scene.folder('mnt');
+  await killedInTool(scene, 'blkid', dir);
+  t.is(loopsUnder(scene.root).length, 1, 'it was killed in the middle');
+  await scene.ok('mount', dir);
+  t.deepEqual(mountsUnder(scene.root), [dir]);
+  t.deepEqual(loopsUnder(scene.root), []);
+  t.deepEqual(readdirSync(dir), ['v']);
+  await scene.ok('unmount', dir);
+  await nothingLeft(t, scene);
+  t.is(noted(scene), '');
+});
+
+mountTest('kill -9 of the command at any moment: open works again, and close then leaves nothing', async (t) => {
+  const scene = await ext4Scene(t, pool, ['files']);
+  const dir = scene.folder('mnt');
+  for (const delayMs of [0, 30, 100, 180]) {
+    const command = scene.start('open', 'v', dir);
+    const ended = once(command, 'exit');
+    await until('the server is noted', () => noted(scene).includes('"startTicks"') || command.exitCode !== null);
+    await sleep(delayMs);
+    command.kill('SIGKILL');
+    await ended;
+    if (mountsUnder(scene.root).includes(dir)) await scene.ok('close', dir); // it was done
+    await opensAgain(t, { ...scene, dir });
+    t.is(noted(scene), '');
+  }
+});
+
+mountTest('SIGINT or SIGTERM to the command at any moment: status 130 and nothing is left, or it was done', async (t) => {
+  const scene = await ext4Scene(t, pool, ['files']);
+  const dir = scene.folder('mnt');
+  const statuses: (number | null)[] = [];
+  for (const [i, delayMs] of [0, 30, 100, 180, 240].entries()) {
+    const command = scene.start('open', 'v', dir);
+    const ended = once(command, 'exit');
+    await until('the server is noted', () => noted(scene).includes('"startTicks"') || command.exitCode !== null);
+    await sleep(delayMs);
+    command.kill(i % 2 === 0 ? 'SIGINT' : 'SIGTERM');
+    const [status] = await ended;
+    statuses.push(status);
+    t.true(status === 130 || status === 0, String(status));
+    if (status === 0) await scene.ok('close', dir);
+    await nothingLeft(t, scene);
+    t.deepEqual(readdirSync(scene.at('state', 'mounts')), []);
+  }
+  t.is(statuses[0], 130);
+});
+
+mountTest('Ctrl-C while a tool runs, which it ends, too: status 130, and the steps are undone', async (t) => {
+  const scene = await ext4Scene(t, pool, ['files']);
+  writeFileSync(`${scene.folder('bin')}/blkid`, '#!/bin/sh\nkill -INT "$PPID"; sleep 0.2; exit 130\n', { mode: 0o755 });
+  const env = { ...scene.env, PATH: `${scene.at('bin')}:${process.env['PATH']}` };
+  const { status, stdout } = await runUnder(scene, [process.execPath, MAIN, 'open', 'v', scene.folder('mnt'), '--json'], env);
+  t.deepEqual([status, JSON.parse(stdout).error.code], [130, 'INTERRUPTED']);
+  await nothingLeft(t, scene);
+  t.deepEqual(readdirSync(scene.at('state', 'mounts')), []);
+});
+
+mountTest('Ctrl-C to mount before the server is up: status 130 and nothing is left, or it was done', async (t) => {
+  const scene = await ext4Scene(t, pool, ['files']);
+  const dir = scene.folder('mnt');
+  for (const delayMs of [0, 60, 140]) {
+    const command = scene.start('mount', dir);
+    const ended = once(command, 'exit');
+    await until('the server is noted', () => noted(scene).includes('"startTicks"') || command.exitCode !== null);
+    await sleep(delayMs);
+    command.kill('SIGINT');
+    const [status] = await ended;
+    t.true(status === 130 || status === 0, String(status));
+    if (status === 0) await scene.ok('unmount', dir);
+    await nothingLeft(t, scene);
+    t.deepEqual(readdirSync(scene.at('state', 'mounts')), []);
+  }
+});
+
+mountTest('kill -9 of mount at any moment: the mount is there or not, and the next one works', async (t) => {
+  const scene = await ext4Scene(t, pool, ['files']);
+  const dir = scene.folder('mnt');
+  for (const delayMs of [0, 40, 120]) {
+    const command = scene.start('mount', dir);
+    const ended = once(command, 'exit');
+    await until('the server is noted', () => noted(scene).includes('"startTicks"') || command.exitCode !== null);
+    await sleep(delayMs);
+    command.kill('SIGKILL');
+    await ended;
+    await until('the server stays with its mount or ends without', () => processesOf(scene).length === mountsUnder(scene.root).length);
+    if (mountsUnder(scene.root).length > 0) await until('it can be unmounted', async () => (await scene.cli('unmount', dir)).status === 0);
+    await scene.ok('mount', dir);
+    await scene.ok('unmount', dir);
+    await nothingLeft(t, scene);
+    t.is(noted(scene), '');
+  }
+});
+
+/** The notes of what is opened. */
+function noted(scene: Lab): string {
+  if (!existsSync(scene.at('state', 'mounts'))) return '';
+  const files = readdirSync(scene.at('state', 'mounts')).filter((name) => /^[0-9a-f]{16}\.json$/.test(name));
+  return files.map((name) => readFileSync(scene.at('state', 'mounts', name), 'utf8')).join('');
 }

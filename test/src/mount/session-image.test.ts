@@ -1,11 +1,13 @@
 import { readdirSync, readlinkSync, rmSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
+import { CHUNK_BYTES } from '../../../bands/format/geometry.ts';
+import { ReadCache } from '../../../bands/store/read-cache.ts';
 import type { SessionDirectory } from '../../../bands/store/session-directory.ts';
 import { createCursor, SessionImage } from '../../../bands/store/session-image.ts';
 import { BandPool } from '../../../bands/workers/band-pool.ts';
 import { isSame, sameBytes } from '../../support/bytes.ts';
-import { BAND_256K, lab } from '../../support/library.ts';
+import { BAND_256K, type Lab, lab } from '../../support/library.ts';
 import { writeMixed } from './mount-support.ts';
 
 const pool: BandPool = new BandPool(2);
@@ -21,11 +23,17 @@ const SETTINGS = [
   { name: 'a pool and room for none', options: { pool, cacheBytes: 2 * BAND_256K } },
 ] as const;
 
-async function makeSession(t: ExecutionContext, bands = BANDS): Promise<{ readonly bytes: Uint8Array; readonly session: SessionDirectory }> {
+interface Scene {
+  readonly space: Lab;
+  readonly bytes: Uint8Array;
+  readonly session: SessionDirectory;
+}
+
+async function makeSession(t: ExecutionContext, bands = BANDS): Promise<Scene> {
   const space = await lab(t, pool);
   const bytes = writeMixed(space.at('img'), 'image', bands);
   await space.sync('v', space.at('img'));
-  return { bytes, session: await space.session('v') };
+  return { space, bytes, session: await space.session('v') };
 }
 
 /** Where a descriptor of this process leads. */
@@ -176,4 +184,36 @@ test('a session that is removed while it is read fails, and never gives other by
   await image.read(out, 512);
   sameBytes(t, out, bytes.subarray(512, 4608), 'what is in the cache, or held open, is still right');
   await image.close();
+});
+
+test('images that share a cache share its room, its open files, and what sessions have in common', async (t) => {
+  const { bytes, session: first, space } = await makeSession(t, 60);
+  await space.sync('v', undefined, { isForced: true });
+  const second = await space.session('v');
+  t.not(second.sessionId, first.sessionId);
+  const cache = new ReadCache(16 * CHUNK_BYTES); // eight of them for chunks
+  const images = [first, second].map((session) => new SessionImage(session, { cache }));
+  const isRight = async (image: SessionImage | undefined, at: number): Promise<boolean> => {
+    const out = new Uint8Array(1000);
+    await image?.read(out, at);
+    return isSame(out, bytes.subarray(at, at + out.length));
+  };
+  for (let at = 0; at < bytes.length; at += BAND_256K) for (const image of images) t.true(await isRight(image, at));
+  const held = readdirSync('/proc/self/fd')
+    .flatMap(linkOf)
+    .filter((file) => file.startsWith(space.repo));
+  t.true(held.length < 30, `${held.length} files are held open`);
+  for (const at of [0, BAND_256K, 4 * BAND_256K]) t.true(await isRight(images[0], at));
+  for (const image of images) await image.close();
+  t.deepEqual(
+    readdirSync('/proc/self/fd')
+      .flatMap(linkOf)
+      .filter((file) => file.startsWith(space.repo)),
+    [],
+  );
+  rmSync(second.directory, { recursive: true });
+  for (const at of [0, BAND_256K, 4 * BAND_256K]) t.true(await isRight(images[1], at), 'the first had read it');
+  for (let band = 5; band < 30; band++) await isRight(images[0], band * BAND_256K);
+  await t.throwsAsync(isRight(images[1], 0), { code: 'BAND_MISSING' }, 'the first has driven it out');
+  for (const image of images) await image.close();
 });

@@ -5,7 +5,7 @@ import { BandPool } from '../../../bands/workers/band-pool.ts';
 import { isDeadMount } from '../../../fuse/mount-table.ts';
 import { sameBytes } from '../../support/bytes.ts';
 import { BAND_256K } from '../../support/library.ts';
-import { errnoFrom, kill, mountsUnder, mountTest, mountTestFailing, nothingLeft, serverOf, until, writeMixed } from './mount-support.ts';
+import { errnoFrom, kill, mountsUnder, mountTest, nothingLeft, serverOf, until, writeMixed } from './mount-support.ts';
 import { mountedScene } from './mounted-scene.ts';
 
 const pool: BandPool = new BandPool(2);
@@ -95,11 +95,26 @@ mountTest('a repository that is moved away makes errors for a reader; moved back
   await nothingLeft(t, scene);
 });
 
-mountTestFailing('a repository that is moved away is not shown as an empty one', async (t) => {
+mountTest('a repository that is moved away is not shown as an empty one', async (t) => {
   const scene = await mountedScene(t, pool);
   renameSync(scene.repo, `${scene.repo}-moved`);
   await until('the list of volumes is looked at again', () => errnoFrom(() => readdirSync(scene.mnt)) === 'EIO', 5000);
   renameSync(`${scene.repo}-moved`, scene.repo);
   await until('the volumes are back', () => errnoFrom(() => readdirSync(path.join(scene.mnt, 'v'))) === undefined);
   t.deepEqual(readdirSync(scene.mnt), ['v']);
+});
+
+mountTest('a volume whose sessions are moved away is not shown as one without any', async (t) => {
+  const scene = await mountedScene(t, pool);
+  const { sessions } = (await scene.repository.volume('v')).layout;
+  const [id = ''] = readdirSync(sessions);
+  renameSync(sessions, `${sessions}-moved`);
+  for (const name of ['', 'latest', id])
+    await until(`${name} is an error`, () => errnoFrom(() => lstatSync(path.join(scene.mnt, 'v', name))) === 'EIO', 10_000);
+  t.is(
+    errnoFrom(() => readdirSync(path.join(scene.mnt, 'v'))),
+    'EIO',
+  );
+  renameSync(`${sessions}-moved`, sessions);
+  sameBytes(t, readFileSync(scene.image), scene.bytes);
 });

@@ -1,7 +1,7 @@
 /** Which of the wanted tools are here. */
 import { mkdir } from 'node:fs/promises';
 import type { Runner } from '../measure.ts';
-import type { PeerName } from '../settings.ts';
+import { PEER_NAMES, type PeerName } from '../settings.ts';
 import type { Workspace } from '../workspace.ts';
 import { BORG_DEFAULT, BORG_FIXED, BorgPeer } from './borg.ts';
 import type { Peer } from './peer.ts';
@@ -39,6 +39,14 @@ export async function findPeers(workspace: Workspace, runner: Runner, names: rea
   }
   for (const { name } of peers) await mkdir(workspace.path(name));
   return { timeband, peers, versions, missing };
+}
+
+/** The tools that were found, once more, with repositories of their own below `directory(name)`. */
+export function makePeers(found: FoundPeers, directory: (name: string) => string): Peer[] {
+  const names = PEER_NAMES.filter(
+    (name) => !found.missing.includes(name) && MAKERS[name](directory).some(({ name: tool }) => found.peers.some((peer) => peer.name === tool)),
+  );
+  return [new TimebandPeer(directory('timeband')), ...names.flatMap((name) => MAKERS[name](directory))];
 }
 
 async function versionOf(peer: Peer, runner: Runner): Promise<string> {

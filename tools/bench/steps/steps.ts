@@ -6,6 +6,7 @@ import { firstBackup, incrementalBackup, touchedBackup } from './backups.ts';
 import { hardlinks } from './hardlinks.ts';
 import { mountAll } from './mounts.ts';
 import { rawLimits } from './raw-limits.ts';
+import { reflink } from './reflink.ts';
 import { restoreAll } from './restore.ts';
 import { verifyAll } from './verify.ts';
 
@@ -20,6 +21,7 @@ const STEPS: readonly (readonly [name: StepName, run: Step])[] = [
   ['mount', mountAll],
   ['verify', verifyAll],
   ['hardlinks', hardlinks],
+  ['reflink', reflink],
 ];
 /** What these read must have been backed up. */
 const NEEDS_BACKUP: ReadonlySet<StepName> = new Set(['touched', 'incremental', 'restore', 'mount', 'verify']);

@@ -14,7 +14,7 @@ import { type Workspace, workspace } from '../../../support/workspace.ts';
 const pool: BandPool = new BandPool();
 test.after.always(() => pool.close());
 
-const NOTHING_KEPT = { owner: undefined, stateDirectory: undefined };
+const NOTHING_KEPT = { owner: undefined, stateDirectory: undefined, isDryRun: false };
 
 function bundleIn(ws: Workspace): ModelBundle {
   const bundle = new ModelBundle(ws.at('disk.sparsebundle'), { sizeBytes: 4 * MIB, bandBytes: MIB });
@@ -182,8 +182,8 @@ test('forgetting a bundle removes its record', async (t) => {
   const stateDirectory = at.at('state');
   await at.sync('disk', bundle.folder, {}, { stateDirectory });
   const owner = { repositoryId: at.repository.id, volumeId: (await at.repository.volume('disk')).id };
-  const [removed = '', ...more] = await bundleDriver.forget(bundle.folder, { owner, stateDirectory });
+  const [removed = '', ...more] = await bundleDriver.forget(bundle.folder, { owner, stateDirectory, isDryRun: false });
   t.deepEqual(more, []);
   t.throws(() => readFileSync(removed), { code: 'ENOENT' });
-  t.deepEqual(await bundleDriver.forget(bundle.folder, { owner, stateDirectory }), []);
+  t.deepEqual(await bundleDriver.forget(bundle.folder, { owner, stateDirectory, isDryRun: false }), []);
 });

@@ -1,0 +1,55 @@
+/**
+ * A tree that waits for descriptors: what fails because the process may open no more files is tried again after the
+ * band files that are only kept open for speed were closed, and after others gave theirs back.
+ */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { errnoOf } from '../../bands/errors.ts';
+import type { OpenBandFiles } from '../../bands/store/open-band-files.ts';
+import type { ImageTree, OpenImage, TreeEntry } from '../../fuse/image-tree.ts';
+
+const ATTEMPTS = 50;
+const PAUSE_MS = 10;
+
+function isOutOfFiles(error: unknown): boolean {
+  for (let at = error; at instanceof Error; at = at.cause) if (['EMFILE', 'ENFILE'].includes(errnoOf(at) ?? '')) return true;
+  return false;
+}
+
+export class PatientTree implements ImageTree {
+  readonly #tree: ImageTree;
+  readonly #files: OpenBandFiles;
+
+  constructor(tree: ImageTree, files: OpenBandFiles) {
+    this.#tree = tree;
+    this.#files = files;
+  }
+
+  get totalBytes(): number {
+    return this.#tree.totalBytes;
+  }
+
+  async #patiently<T>(work: () => Promise<T>): Promise<T> {
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await work();
+      } catch (error) {
+        if (!isOutOfFiles(error) || attempt >= ATTEMPTS) throw error;
+        await this.#files.dropIdle();
+        if (attempt > 1) await sleep(Math.random() * PAUSE_MS);
+      }
+    }
+  }
+
+  list(path: string): Promise<readonly string[] | undefined> {
+    return this.#patiently(() => this.#tree.list(path));
+  }
+
+  look(path: string): Promise<TreeEntry | undefined> {
+    return this.#patiently(() => this.#tree.look(path));
+  }
+
+  async open(path: string): Promise<OpenImage | undefined> {
+    const image = await this.#patiently(() => this.#tree.open(path));
+    return image && { ...image, read: (out, offset, cursor) => this.#patiently(() => image.read(out, offset, cursor)) };
+  }
+}

@@ -1,0 +1,129 @@
+/** A qcow2 image as `qemu-img` tells of it and changes it: its size, its chain of backing files, its bitmaps. */
+import { open, stat } from 'node:fs/promises';
+import { ioError, TimebandError } from '../../bands/errors.ts';
+import { typeOfLocation } from './image-source.ts';
+import { imageOptions, runQemuImg } from './qemu-tools.ts';
+
+/** "QFI" 0xfb, then the version as u32 big-endian: 2 and 3 are qcow2. */
+const MAGIC = [0x51, 0x46, 0x49, 0xfb, 0, 0, 0];
+/** A file that changed so shortly ago may change again without another time stamp. */
+const UNSETTLED_MS = 2000;
+
+export interface Qcow2Bitmap {
+  readonly name: string;
+  /** It was open when its writer was killed, or is open now: its bits are not all there. */
+  readonly isInUse: boolean;
+  /** Whether it records writes. */
+  readonly isEnabled: boolean;
+}
+
+export interface Qcow2Info {
+  readonly sizeBytes: number;
+  readonly clusterBytes: number;
+  readonly isCorrupt: boolean;
+  readonly isEncrypted: boolean;
+  /** An external data file, if it has one. */
+  readonly dataFile: string | undefined;
+  readonly bitmaps: readonly Qcow2Bitmap[];
+  /** The backing files, nearest first. */
+  readonly backing: readonly string[];
+}
+
+/** Whether a regular file begins as qcow2 images do. */
+export async function hasQcow2Magic(file: string): Promise<boolean> {
+  try {
+    await using handle = await open(file, 'r');
+    const bytes = new Uint8Array(8);
+    const { bytesRead } = await handle.read(bytes, 0, bytes.length, 0);
+    return bytesRead === bytes.length && MAGIC.every((byte, i) => byte === bytes[i]) && (bytes[7] === 2 || bytes[7] === 3);
+  } catch (error) {
+    throw ioError(error, 'read the source', file);
+  }
+}
+
+export class Qcow2Image {
+  readonly path: string;
+  /** For `--image-opts`. */
+  readonly options: string;
+
+  private constructor(path: string, isDevice: boolean) {
+    this.path = path;
+    this.options = imageOptions(path, isDevice);
+  }
+
+  /** @throws TimebandError SOURCE_NOT_FOUND, SOURCE_INVALID */
+  static async at(path: string): Promise<Qcow2Image> {
+    const type = await typeOfLocation(path);
+    if (type === 'file' || type === 'device') return new Qcow2Image(path, type === 'device');
+    throw type === 'missing'
+      ? new TimebandError(`the source ${path} does not exist. Check the path, or say where it is now: NAME=PATH.`, { code: 'SOURCE_NOT_FOUND', path })
+      : new TimebandError(`${path} is neither a regular file nor a block device; name a qcow2 image.`, { code: 'SOURCE_INVALID', path });
+  }
+
+  /** @throws TimebandError as runQemuImg */
+  async readInfo(): Promise<Qcow2Info> {
+    const text = await runQemuImg(['info', '--backing-chain', '--output=json', '--image-opts', this.options], this.path);
+    try {
+      return parseInfo(JSON.parse(text));
+    } catch (cause) {
+      throw new TimebandError(`qemu-img says of ${this.path} what is not understood: ${text.slice(0, 200)}`, {
+        code: 'TOOL_FAILED',
+        cause,
+        path: this.path,
+      });
+    }
+  }
+
+  /** Adds a bitmap that records from now on. @throws TimebandError as runQemuImg */
+  async addBitmap(name: string, granularityBytes: number): Promise<void> {
+    await runQemuImg(['bitmap', '--add', '-g', String(granularityBytes), '--image-opts', this.options, name], this.path);
+  }
+
+  /** @throws TimebandError as runQemuImg */
+  async removeBitmap(name: string): Promise<void> {
+    await runQemuImg(['bitmap', '--remove', '--image-opts', this.options, name], this.path);
+  }
+}
+
+interface InfoJson {
+  readonly 'virtual-size': number;
+  readonly 'cluster-size'?: number;
+  readonly filename: string;
+  readonly encrypted?: boolean;
+  readonly 'format-specific'?: {
+    readonly data?: {
+      readonly corrupt?: boolean;
+      readonly 'data-file'?: string;
+      readonly bitmaps?: readonly { readonly name: string; readonly flags: readonly string[] }[];
+    };
+  };
+}
+
+function parseInfo(chain: readonly InfoJson[]): Qcow2Info {
+  const [image, ...backing] = chain;
+  if (image === undefined || !Number.isSafeInteger(image['virtual-size'])) throw new TypeError('chain: no image in it');
+  const { corrupt = false, bitmaps = [], 'data-file': dataFile } = image['format-specific']?.data ?? {};
+  return {
+    sizeBytes: image['virtual-size'],
+    clusterBytes: image['cluster-size'] ?? 65_536,
+    isCorrupt: corrupt,
+    isEncrypted: image.encrypted ?? false,
+    dataFile,
+    bitmaps: bitmaps.map(({ name, flags }) => ({ name, isInUse: flags.includes('in-use'), isEnabled: flags.includes('auto') })),
+    backing: backing.map(({ filename }) => filename),
+  };
+}
+
+/**
+ * What tells whether backing files are as they were: empty for none, undefined if that cannot be told (one is no regular
+ * file, or was written to a moment ago).
+ */
+export async function stampFiles(files: readonly string[]): Promise<string | undefined> {
+  const stamps: string[] = [];
+  for (const file of files) {
+    const found = await stat(file, { bigint: true }).catch(() => undefined);
+    if (found === undefined || !found.isFile() || Date.now() - Number(found.mtimeMs) < UNSETTLED_MS) return undefined;
+    stamps.push([found.dev, found.ino, found.size, found.mtimeNs, found.ctimeNs].join(':'));
+  }
+  return stamps.join(' ');
+}
