@@ -259,7 +259,7 @@ test('after kill -9 at any moment the next sync is right, and no record is left 
     t.is(story.records().length, 1, `round ${round}: ${story.records()}`);
     await story.verify([newest, ...[...story.sessions.keys()].slice(-1)]);
   }
-  t.true(kills >= 6, `${kills} syncs were killed`);
+  t.true(kills >= 3, `${kills} syncs were killed`);
   await story.verify();
 });
 
