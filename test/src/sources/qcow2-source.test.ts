@@ -1,6 +1,18 @@
 /** qcow2 images as sources: what their bitmaps are believed, and what is left behind when things go wrong. */
 import { createHash } from 'node:crypto';
-import { cpSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -14,7 +26,7 @@ import { sameBytes } from '../../support/bytes.ts';
 import { BAND_256K, codeOf, type Lab, lab, makeFastRepository, openNamed } from '../../support/library.ts';
 import { readPart, writeParts } from '../../support/parts.ts';
 import { ended } from '../../support/processes.ts';
-import { bitmapsOf, diskOf, exporterFolders, makeQcow2, processesNaming, qemuIo, serveImage } from '../../support/qemu.ts';
+import { bitmapsOf, diskOf, exporterFolders, makeQcow2, processesNaming, qemuIo, serve, serveImage } from '../../support/qemu.ts';
 import { PASSPHRASE, sh } from '../../support/workspace.ts';
 
 const MIB = 1_048_576;
@@ -184,6 +196,32 @@ test.serial('an exporter that is killed fails the sync, and the next one counts 
   const second = await at.sync1();
   t.deepEqual([second.base, second.warnings, second.changedBands], [first.session, [], 100]);
   await verify(t, at, second);
+});
+
+test.serial('an exporter that a killed sync left is ended by the next one', async (t) => {
+  const at = await scene(t);
+  await at.sync1(at.image);
+  const left = at.at('timeband-nbd-0123456789abcdef');
+  at.folder('timeband-nbd-0123456789abcdef');
+  const { id } = await at.repository.volume('disk');
+  writeFileSync(at.at('state', at.repository.id, 'qcow2', `${id}.exporter`), left);
+  const socket = path.join(left, 'nbd.sock');
+  const exporter = await serve(t, socket, 'qemu-nbd', '--read-only', `--socket=${socket}`, '-f', 'qcow2', at.image);
+  const end = ended(exporter);
+  t.is((await at.sync1()).status, 'unchanged');
+  t.is((await end).signal, 'SIGKILL');
+  t.false(existsSync(left));
+  t.is(bitmapsOf(at.image).length, 1);
+  leavesNothing(t, at);
+});
+
+test.serial('without setpriv the exporter is started by itself', async (t) => {
+  const at = await scene(t);
+  const bin = at.folder('bin');
+  for (const tool of ['qemu-img', 'qemu-nbd', 'sync']) symlinkSync(sh('which', tool).trim(), path.join(bin, tool));
+  const result = await at.cliIn({ PATH: bin }, 'sync', `disk=${at.image}`, '--band-size', '256K');
+  t.is(result.status, 0, result.stderr);
+  leavesNothing(t, at);
 });
 
 test.serial('a sync that is aborted leaves the image as it was', async (t) => {
