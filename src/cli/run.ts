@@ -14,6 +14,7 @@ import { addOpen } from './commands/open.ts';
 import { addRestore } from './commands/restore.ts';
 import { addSessions } from './commands/sessions.ts';
 import { addForgetSource, addSources } from './commands/sources.ts';
+import { addStats } from './commands/stats.ts';
 import { addSync } from './commands/sync.ts';
 import { addVolumes } from './commands/volumes.ts';
 import { addCommonOptions, CommandContext, type CommonOptions } from './context.ts';
@@ -65,6 +66,7 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
     addMap,
     addSources,
     addForgetSource,
+    addStats,
     addDelete,
     addLabels,
     addMount,

@@ -1,70 +1,11 @@
-/** Deleting sessions: what it would free, and doing it. */
+/** Deleting sessions and volumes. */
 import { TimebandError } from '../../bands/errors.ts';
-import type { SessionDirectory } from '../../bands/store/session-directory.ts';
 import type { Catalog } from '../catalog.ts';
 import { acquireForDeletion } from '../leases.ts';
 import { Lock } from '../locks.ts';
 import type { Repository } from '../repository.ts';
 import type { Volume } from '../volume.ts';
-import { exclusiveBytes } from './sizes.ts';
 import { emptyTrash, moveToTrash, removeTree } from './trash.ts';
-
-/** One session that is to go. */
-export interface PlannedDeletion {
-  readonly session: string;
-  /** Bytes of band files that have no link left when it and those before it in the plan are gone; undefined: its index cannot be read. */
-  readonly freedBytes: number | undefined;
-}
-
-/** What deleting `sessionIds`, oldest first, frees one after the other. */
-export async function planDeletion(volume: Volume, sessionIds: readonly string[]): Promise<PlannedDeletion[]> {
-  const remaining = await volume.sessionIds();
-  const planned: PlannedDeletion[] = [];
-  const open = openKept(volume);
-  for (const session of sessionIds.toSorted()) {
-    const at = remaining.indexOf(session);
-    if (at < 0) continue;
-    planned.push({ session, freedBytes: await freedBytes(remaining, at, open) });
-    remaining.splice(at, 1);
-  }
-  return planned;
-}
-
-/** What deleting each session alone would free, in the order of `volume.sessionIds()`. */
-export async function freedByEach(volume: Volume): Promise<ReadonlyMap<string, number | undefined>> {
-  const ids = await volume.sessionIds();
-  const open = openKept(volume);
-  const freed = new Map<string, number | undefined>();
-  for (const [at, id] of ids.entries()) freed.set(id, await freedBytes(ids, at, open));
-  return freed;
-}
-
-type Open = (id: string | undefined) => Promise<SessionDirectory | undefined>;
-
-/** Opens sessions, and keeps the last few: neighbours are looked at again at once. A damaged one is undefined. */
-function openKept(volume: Volume): Open {
-  const kept = new Map<string, Promise<SessionDirectory | undefined>>();
-  return (id) => {
-    if (id === undefined) return Promise.resolve(undefined);
-    const known = kept.get(id);
-    if (known !== undefined) return known;
-    const opened = volume.openSession(id).catch(() => undefined);
-    kept.set(id, opened);
-    for (const old of kept.keys()) if (kept.size > 4) kept.delete(old);
-    return opened;
-  };
-}
-
-async function freedBytes(ids: readonly string[], at: number, open: Open): Promise<number | undefined> {
-  const [before, session, after] = [await open(ids[at - 1]), await open(ids[at]), await open(ids[at + 1])];
-  if (session === undefined || (at > 0 && before === undefined) || (at + 1 < ids.length && after === undefined)) return undefined;
-  try {
-    return await exclusiveBytes(session, { before, after });
-  } catch (error) {
-    if (error instanceof TimebandError) return undefined; // an index page is damaged: check tells which
-    throw error;
-  }
-}
 
 export interface DeleteOptions {
   /** The command, for whoever finds the lock. */

@@ -1,6 +1,7 @@
 import { TimebandError } from '../../../bands/errors.ts';
 import { parseSessionId } from '../../../bands/format/session-id.ts';
-import { deleteSessions, deleteVolume, type PlannedDeletion, planDeletion } from '../../deletion/delete-sessions.ts';
+import { deleteSessions, deleteVolume } from '../../deletion/delete-sessions.ts';
+import { type PlannedDeletion, planDeletion } from '../../deletion/sizes.ts';
 import type { Volume } from '../../volume.ts';
 import type { CommandContext } from '../context.ts';
 import type { Define } from '../define.ts';
