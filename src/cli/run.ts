@@ -11,6 +11,7 @@ import { addLabels } from './commands/labels.ts';
 import { addMap } from './commands/map.ts';
 import { addMount } from './commands/mount.ts';
 import { addOpen } from './commands/open.ts';
+import { addPrune } from './commands/prune.ts';
 import { addRestore } from './commands/restore.ts';
 import { addSessions } from './commands/sessions.ts';
 import { addForgetSource, addSources } from './commands/sources.ts';
@@ -68,6 +69,7 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
     addForgetSource,
     addStats,
     addDelete,
+    addPrune,
     addLabels,
     addMount,
     addOpen,

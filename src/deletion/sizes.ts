@@ -30,16 +30,34 @@ export interface PlannedDeletion {
 
 /** What deleting `sessionIds`, oldest first, frees one after the other. */
 export async function planDeletion(volume: Volume, sessionIds: readonly string[]): Promise<PlannedDeletion[]> {
-  const remaining = await volume.sessionIds();
+  const planner = await DeletionPlanner.of(volume);
   const planned: PlannedDeletion[] = [];
-  const open = openKept(volume);
-  for (const session of sessionIds.toSorted()) {
-    const at = remaining.indexOf(session);
-    if (at < 0) continue;
-    planned.push({ session, freedBytes: (await sizesAt(remaining, at, open))?.freedBytes });
-    remaining.splice(at, 1);
-  }
+  for (const session of sessionIds.toSorted()) planned.push({ session, freedBytes: await planner.take(session) });
   return planned;
+}
+
+/** Takes sessions out of a volume one after the other, in thought. */
+export class DeletionPlanner {
+  readonly #remaining: string[];
+  readonly #open: Open;
+
+  private constructor(remaining: string[], open: Open) {
+    this.#remaining = remaining;
+    this.#open = open;
+  }
+
+  static async of(volume: Volume): Promise<DeletionPlanner> {
+    return new DeletionPlanner(await volume.sessionIds(), openKept(volume));
+  }
+
+  /** What deleting `session` frees now; undefined: its index, or a neighbour's, cannot be read. */
+  async take(session: string): Promise<number | undefined> {
+    const at = this.#remaining.indexOf(session);
+    if (at < 0) return undefined;
+    const sizes = await sizesAt(this.#remaining, at, this.#open);
+    this.#remaining.splice(at, 1);
+    return sizes?.freedBytes;
+  }
 }
 
 /** The sizes of each session of a volume, oldest first; undefined: an index cannot be read. */
