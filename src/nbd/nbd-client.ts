@@ -7,7 +7,7 @@ import { messageOf, TimebandError, withPath } from '../../bands/errors.ts';
 import { type NbdExport, negotiate } from './client-handshake.ts';
 import { Coverage } from './coverage.ts';
 import type { NbdEndpoint } from './nbd-address.ts';
-import { CHUNK, CHUNK_ERROR_BIT, CHUNK_FLAG_DONE, COMMAND, errorName, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC } from './protocol.ts';
+import { CHUNK, CHUNK_ERROR_BIT, CHUNK_FLAG_DONE, COMMAND, EXPORT_FLAG, errorName, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC } from './protocol.ts';
 import { SocketStream } from './socket-stream.ts';
 import {
   CHUNK_HEADER_BYTES,
@@ -72,6 +72,8 @@ export class NbdClient implements AsyncDisposable {
   readonly contexts: ReadonlySet<string>;
   /** QEMU bitmaps that the server has, if one was asked for that it has not. */
   readonly offeredBitmaps: readonly string[];
+  /** Whether the server lets nobody write through this export. */
+  readonly isReadOnly: boolean;
   readonly #export: NbdExport;
   readonly #stream: SocketStream;
   readonly #silenceMs: number;
@@ -87,6 +89,7 @@ export class NbdClient implements AsyncDisposable {
     this.sizeBytes = found.sizeBytes;
     this.contexts = new Set(found.contexts.values());
     this.offeredBitmaps = found.offeredBitmaps;
+    this.isReadOnly = (found.flags & EXPORT_FLAG.readOnly) !== 0;
     stream.limitSilence(0);
     this.#receiving = this.#receive();
   }

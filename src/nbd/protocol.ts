@@ -43,6 +43,9 @@ export const OPTION_ERROR = {
   tooBig: 0x80000009,
 } as const;
 
+/** Flags of an export. */
+export const EXPORT_FLAG = { hasFlags: 1, readOnly: 2 } as const;
+
 /** What an `info` reply is about. */
 export const INFO = { export: 0, name: 1, description: 2, blockSize: 3 } as const;
 

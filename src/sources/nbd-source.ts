@@ -18,7 +18,7 @@ import type { ChangeSet, SessionToken, SourceDriver, SourceProbe, SourceView } f
 class NbdView implements SourceView {
   readonly kind = 'nbd';
   readonly location: string;
-  readonly warnings: readonly string[] = [];
+  readonly warnings: readonly string[];
   readonly sizeBytes: number;
   readonly #client: NbdClient;
   readonly #data: NbdData;
@@ -33,6 +33,11 @@ class NbdView implements SourceView {
     this.sizeBytes = client.sizeBytes;
     const lasting = new Map([...address.parameters].filter(([name]) => name !== 'since'));
     this.location = formatNbdAddress({ ...address, parameters: lasting });
+    this.warnings = client.isReadOnly
+      ? []
+      : [
+          `${this.location} can be written to, so it is not frozen: the copy may mix old and new data (as after a power cut). Export a snapshot, read-only.`,
+        ];
   }
 
   async readDataMap(): Promise<DataMap | undefined> {

@@ -1,12 +1,15 @@
 /** A qcow2 image as `qemu-img` tells of it and changes it: its size, its chain of backing files, its bitmaps. */
 import { open, rm, stat } from 'node:fs/promises';
 import { ioError, TimebandError } from '../../bands/errors.ts';
+import { viewOf } from '../../bands/format/bytes.ts';
 import { SECTOR_BYTES } from '../../bands/format/geometry.ts';
 import { typeOfLocation } from './image-source.ts';
 import { imageOptions, runQemuTool } from './qemu-tools.ts';
 
-/** "QFI" 0xfb, then the version as u32 big-endian: 2 and 3 are qcow2. */
-const MAGIC = [0x51, 0x46, 0x49, 0xfb, 0, 0, 0];
+/** "QFI" 0xfb, u32 version (2 or 3), u64 where the backing file's name is; in version 3 u64 features at byte 72. Big-endian. */
+const MAGIC = 0x514649fb;
+const HEADER_BYTES = 80;
+const FEATURE_DATA_FILE = 4n;
 /** A file that changed so shortly ago may change again without another time stamp. */
 const UNSETTLED_MS = 2000;
 const MARKS_NAME = 'marks';
@@ -31,16 +34,29 @@ export interface Qcow2Info {
   readonly backing: readonly string[];
 }
 
-/** Whether a regular file begins as qcow2 images do. */
-export async function hasQcow2Magic(file: string): Promise<boolean> {
+/** What the first bytes of a qcow2 image say. */
+export interface Qcow2Header {
+  /** A backing file, or an external data file. */
+  readonly refersToOthers: boolean;
+}
+
+/**
+ * Reads the header without QEMU, which might open the files that it names; undefined if this is no qcow2 image.
+ * @throws TimebandError PERMISSION_DENIED, IO_ERROR
+ */
+export async function readQcow2Header(file: string): Promise<Qcow2Header | undefined> {
+  const bytes = new Uint8Array(HEADER_BYTES);
   try {
     await using handle = await open(file, 'r');
-    const bytes = new Uint8Array(8);
-    const { bytesRead } = await handle.read(bytes, 0, bytes.length, 0);
-    return bytesRead === bytes.length && MAGIC.every((byte, i) => byte === bytes[i]) && (bytes[7] === 2 || bytes[7] === 3);
+    if ((await handle.read(bytes, 0, bytes.length, 0)).bytesRead < bytes.length) return undefined;
   } catch (error) {
     throw ioError(error, 'read the source', file);
   }
+  const view = viewOf(bytes);
+  const version = view.getUint32(4);
+  if (view.getUint32(0) !== MAGIC || (version !== 2 && version !== 3)) return undefined;
+  const hasDataFile = version === 3 && (view.getBigUint64(72) & FEATURE_DATA_FILE) !== 0n;
+  return { refersToOthers: hasDataFile || view.getBigUint64(8) !== 0n };
 }
 
 export class Qcow2Image {

@@ -12,7 +12,7 @@ import { typeOfLocation } from './image-source.ts';
 import { NbdData } from './nbd-data.ts';
 import { qcow2StateFolder } from './qcow2-bindings.ts';
 import { Qcow2Bitmaps } from './qcow2-bitmaps.ts';
-import { hasQcow2Magic, Qcow2Image, type Qcow2Info } from './qcow2-image.ts';
+import { Qcow2Image, type Qcow2Info, readQcow2Header } from './qcow2-image.ts';
 import { endLeftExporter, QemuExporter } from './qemu-exporter.ts';
 import type { ChangeSet, SessionToken, SourceContext, SourceDriver, SourceProbe, SourceView } from './source.ts';
 
@@ -136,19 +136,32 @@ function pathOf(location: string): string {
   return path.resolve(location.startsWith(SCHEME) ? location.slice(SCHEME.length) : location);
 }
 
+/**
+ * Before QEMU is asked: it would open what the header names.
+ * @throws TimebandError SOURCE_INVALID
+ */
+async function refuseReferences(file: string): Promise<void> {
+  if ((await readQcow2Header(file))?.refersToOthers !== true) return;
+  throw new TimebandError(
+    `${file} refers to another file (a backing file, or its data), which would be read, too. The guest of a raw disk could have written such a header: ` +
+      `if this is meant to be a qcow2 image, name it ${SCHEME}${file}; if it is a raw disk, use --source image.`,
+    { code: 'SOURCE_INVALID', path: file },
+  );
+}
+
 /** @throws TimebandError SOURCE_INVALID, UNSUPPORTED */
-function checkImage(image: Qcow2Image, info: Qcow2Info, isNamedQcow2: boolean): void {
-  const { path: file } = image;
-  const refuse = (why: string, code: 'SOURCE_INVALID' | 'UNSUPPORTED'): TimebandError => new TimebandError(`${file} ${why}`, { code, path: file });
-  if (info.isCorrupt) throw refuse('is marked as corrupt by QEMU. Copy it, and repair it: qemu-img check -r all.', 'SOURCE_INVALID');
-  if (info.isEncrypted) throw refuse('is encrypted by QEMU, so its disk cannot be read. Back up the file as it is: --source image.', 'UNSUPPORTED');
-  const outside = [...info.backing, ...(info.dataFile === undefined ? [] : [info.dataFile])];
-  if (outside.length > 0 && !isNamedQcow2) {
-    throw refuse(
-      `refers to other files (${outside.join(', ')}), which would be read, too. The guest of a raw disk could have written such a header: ` +
-        `if this is meant to be a qcow2 image, name it ${SCHEME}${file}; if it is a raw disk, use --source image.`,
-      'SOURCE_INVALID',
-    );
+function checkImage({ path: file }: Qcow2Image, info: Qcow2Info): void {
+  if (info.isCorrupt) {
+    throw new TimebandError(`${file} is marked as corrupt by QEMU. Copy it, and repair it: qemu-img check -r all.`, {
+      code: 'SOURCE_INVALID',
+      path: file,
+    });
+  }
+  if (info.isEncrypted) {
+    throw new TimebandError(`${file} is encrypted by QEMU, so its disk cannot be read. Back up the file as it is: --source image.`, {
+      code: 'UNSUPPORTED',
+      path: file,
+    });
   }
   checkVolumeSize(info.sizeBytes, file);
 }
@@ -159,8 +172,9 @@ async function openQcow2Source(location: string, context: SourceContext): Promis
   const kept = owner === undefined || stateDirectory === undefined ? undefined : { owner, stateDirectory };
   const recordFile = kept === undefined || isDryRun ? undefined : exporterRecord(kept);
   if (recordFile !== undefined) await endLeftExporter(recordFile);
+  if (!location.startsWith(SCHEME)) await refuseReferences(image.path);
   const info = await image.readInfo();
-  checkImage(image, info, location.startsWith(SCHEME));
+  checkImage(image, info);
   const bitmaps = kept === undefined ? undefined : await Qcow2Bitmaps.load(image, info, kept);
   const warnings = bitmaps === undefined || isDryRun ? [] : await bitmaps.addNext();
   const name = location.startsWith(SCHEME) ? SCHEME + image.path : image.path;
@@ -183,7 +197,9 @@ export const qcow2Driver: SourceDriver = {
     const reason = 'a qcow2 image; its bitmaps tell what changed';
     if (location.startsWith(SCHEME)) return { applies: true, reason };
     if ((await typeOfLocation(location)) !== 'file') return { applies: false, reason: 'it is no file' };
-    return (await hasQcow2Magic(location)) ? { applies: true, reason } : { applies: false, reason: 'it does not begin as qcow2 images do' };
+    return (await readQcow2Header(location)) !== undefined
+      ? { applies: true, reason }
+      : { applies: false, reason: 'it does not begin as qcow2 images do' };
   },
   open: openQcow2Source,
   async forget(location, { owner, stateDirectory }): Promise<readonly string[]> {

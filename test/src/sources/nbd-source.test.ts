@@ -33,6 +33,8 @@ test.serial('a disk in use is backed up as it was when it was frozen, and later 
   const at = await lab(t, pool);
   const live = await LiveDisk.start(t, at, at.at('disk.qcow2'), DISK_BYTES);
   live.write(`write -P 1 0 ${30 * MIB}`);
+  const dry = await at.sync('vm', `nbd+unix:///guest?socket=${live.socket}`, { isDryRun: true });
+  t.regex(dry.warnings.join(), /can be written to, so it is not frozen/);
   let newest: string | undefined;
   for (let round = 0; round < 4; round++) {
     live.write(`write -P ${round + 2} ${round * 5 * MIB + 3} 10`, `discard ${(20 + round) * MIB} 1M`, `write -z ${(10 + round) * MIB} 65k`);

@@ -11,7 +11,7 @@ import { sh } from '../../support/workspace.ts';
 
 const MIB = 1_048_576;
 const MAX_BYTES = 96 * MIB;
-const ROUNDS = 12;
+const ROUNDS = 9;
 const pool: BandPool = new BandPool();
 test.after.always(() => pool.close());
 
