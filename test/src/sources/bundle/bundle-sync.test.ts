@@ -131,17 +131,17 @@ for (const [bandMib, sizeBytes] of [
     const { bundle } = story;
     const roll = dice(bandMib);
     let informed = 0;
-    for (let round = 0; round < 18; round++) {
+    for (let round = 0; round < 15; round++) {
       for (let i = roll(5); i >= 0; i--) change(bundle, roll, `${bandMib} ${round} ${i}`);
       if (round % 8 === 7) replaceByCopy(bundle);
-      if (round === 13) bundle.resize(sizeBytes - 700 * 512);
-      if (round === 16) bundle.resize(sizeBytes + MIB);
+      if (round === 10) bundle.resize(sizeBytes - 700 * 512);
+      if (round === 12) bundle.resize(sizeBytes + MIB);
       if (round % 6 === 5) await bundle.settle();
       const result = await story.sync({ verifiesChanges: roll(3) === 0 });
       if (!readsAll(result)) informed++;
     }
     await story.verify();
-    t.true(informed >= 9, `${informed} syncs knew what changed`);
+    t.true(informed >= 7, `${informed} syncs knew what changed`);
     t.is(story.records().length, 1);
     const { findings } = await checkRepository(story.at.repository, { pool, withData: true });
     t.deepEqual(findings, []);
@@ -156,6 +156,15 @@ test('bands whose size fits no block are read right, also where they straddle ou
   await story.sync();
   story.bundle.fill(MIB + 500, 24, 'edge');
   await story.sync();
+  await story.verify();
+});
+
+test('our bands of 64 MiB are read from many small files, with few of them open at once', async (t) => {
+  const story = await Story.begin(t, { sizeBytes: 330 * MIB, bandBytes: MIB });
+  for (let i = 0; i < 330; i++) story.bundle.fill(i * MIB + (i % 7) * 1000, 700, `band ${i}`);
+  await story.sync({ bandBytes: 64 * MIB });
+  story.bundle.fill(200 * MIB, 10, 'more');
+  await story.sync({ bandBytes: 64 * MIB });
   await story.verify();
 });
 
@@ -181,7 +190,7 @@ test('once a bundle is at rest only what changed is read', async (t) => {
 test('writes in the same tick as the look, under restored times, are found at the next sync', async (t) => {
   const story = await Story.begin(t);
   story.bundle.fill(0, 24 * MIB, 'all');
-  for (let round = 0; round < 8; round++) {
+  for (let round = 0; round < 5; round++) {
     await story.sync();
     story.bundle.writeUnderOldTimes(round * MIB, fill(`again ${round}`, 4096));
   }
@@ -194,7 +203,7 @@ test('what is written while a sync reads is warned of, and read by the next sync
   story.bundle.fill(0, 24 * MIB, 'all');
   await story.bundle.settle();
   await story.sync();
-  for (let round = 0; round < 6; round++) {
+  for (let round = 0; round < 4; round++) {
     story.bundle.fill(3 * MIB, 100, `before ${round}`);
     let seen = 0;
     const onProgress = (): void => {
@@ -247,7 +256,7 @@ test('after kill -9 at any moment the next sync is right, and no record is left 
     () => state().length > 1 && incomingFiles(at.repo).length === 0,
   ];
   let kills = 0;
-  for (let round = 0; round < 12; round++) {
+  for (let round = 0; round < 9; round++) {
     for (let i = 0; i < 6; i++) bundle.fill(((round * 7 + i * 11) % 48) * MIB, MIB, `${round} ${i}`);
     const isTime = moments[round % moments.length] ?? (() => true);
     const { signal } = await signalWhen(at.start('sync', `disk=${bundle.folder}`), 'SIGKILL', isTime);
