@@ -2,6 +2,7 @@
 import {
   closeSync,
   constants,
+  existsSync,
   ftruncateSync,
   mkdirSync,
   openSync,
@@ -9,7 +10,6 @@ import {
   rmSync,
   statSync,
   truncateSync,
-  utimesSync,
   writeFileSync,
   writeSync,
 } from 'node:fs';
@@ -17,6 +17,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { bandRanges } from '../../bands/format/geometry.ts';
 import { fill } from './bytes.ts';
+import { sh } from './workspace.ts';
 
 export const MIB = 1_048_576;
 /** After so long without a write, times of band files are believed. */
@@ -103,12 +104,16 @@ export class ModelBundle {
     this.write(offset, patterned(label, offset, Math.min(length, this.bytes.length - offset)));
   }
 
-  /** Writes, and gives the files the times that they had. */
+  /** Writes, and gives the files the times that they had, to the nanosecond. */
   writeUnderOldTimes(offset: number, bytes: Uint8Array): void {
     const touched = [...bandRanges(offset, bytes.length, this.bandBytes)].map(({ bandIndex }) => this.band(bandIndex));
-    const times = touched.map((file) => statSync(file, { throwIfNoEntry: false }));
+    const known = touched.filter((file) => existsSync(file)).map((file, i) => ({ file, times: path.join(this.folder, `.times-${i}`) }));
+    for (const { file, times } of known) sh('touch', '-r', file, times);
     this.write(offset, bytes);
-    for (const [i, stat] of times.entries()) if (stat !== undefined) utimesSync(touched[i] ?? '', stat.atime, stat.mtime);
+    for (const { file, times } of known) {
+      sh('touch', '-r', times, file);
+      rmSync(times);
+    }
   }
 
   /** Cuts a band file; what it held behind that is zeros now. */
