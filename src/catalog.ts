@@ -145,6 +145,10 @@ export class Catalog {
     await this.#use((database) => database.put(`source!${volumeId}`, utf8(JSON.stringify({ kind: source.kind, location: source.location }))));
   }
 
+  async forgetNewest(volumeId: string): Promise<void> {
+    await this.#use((database) => database.del(`newest!${volumeId}`));
+  }
+
   async newest(volumeId: string): Promise<NewestSession | undefined> {
     const value = await this.#use((database) => database.get(`newest!${volumeId}`));
     if (value === undefined || value.length <= DIGEST_BYTES) return undefined;

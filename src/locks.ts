@@ -5,7 +5,7 @@
  * comes next.
  */
 import { randomBytes } from 'node:crypto';
-import { rename, rm } from 'node:fs/promises';
+import { link, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ioError, TimebandError } from '../bands/errors.ts';
@@ -66,6 +66,26 @@ export class Lock {
     }
   }
 
+  /**
+   * Takes a lock that others of the same scope may hold as well, unless somebody holds one of the scope `against`.
+   * @throws TimebandError LOCKED
+   */
+  static async share(directory: string, request: LockRequest, against: string): Promise<Lock> {
+    await requireRealDirectory(directory);
+    await createDirectory(directory, { allowExisting: true });
+    for (let attempt = 1; ; attempt++) {
+      const file = await announce(directory, request);
+      const other = (await listLocks(directory, against)).find(isHeld);
+      if (other === undefined) {
+        await removeStale(directory, request.scope, file);
+        return new Lock(file);
+      }
+      await rm(file, { force: true });
+      if (attempt >= (request.attempts ?? ATTEMPTS)) throw lockedError(other, request);
+      await sleep(Math.random() * MAX_BACKOFF_MS);
+    }
+  }
+
   async release(): Promise<void> {
     await rm(this.#file, { force: true });
   }
@@ -80,13 +100,29 @@ async function announce(directory: string, request: LockRequest): Promise<string
   const holder: LockHolder = { ...currentProcess(), command: request.command, since: new Date().toISOString() };
   const temporary = path.join(directory, `${TEMPORARY_PREFIX}${unique}`);
   const file = path.join(directory, `${request.scope}.${unique}.json`);
-  await writeNewFile(temporary, utf8(`${JSON.stringify(holder)}\n`));
   try {
+    await writeNewFile(temporary, utf8(`${JSON.stringify(holder)}\n`));
     await rename(temporary, file);
   } catch (error) {
+    await rm(temporary, { force: true });
+    if (error instanceof TimebandError && error.code === 'NO_SPACE') return await announceWithoutSpace(directory, file);
     throw ioError(error, 'write the lock', file);
   }
   return file;
+}
+
+/**
+ * On a disk without a free block or inode, whoever deletes must still be able to lock: a hardlink to a file that is there
+ * takes neither. It does not say who holds it, so if this process is killed, it counts as held until `break-lock`.
+ */
+async function announceWithoutSpace(directory: string, file: string): Promise<string> {
+  const existing = path.join(path.dirname(directory), 'repository.json');
+  try {
+    await link(existing, file);
+    return file;
+  } catch (error) {
+    throw ioError(error, 'write the lock', file);
+  }
 }
 
 function isHeld(lock: FoundLock): boolean {

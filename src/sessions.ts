@@ -6,6 +6,7 @@ import { type Manifest, manifestCodec } from '../bands/format/manifest.ts';
 import { statIfPresent } from '../bands/store/files.ts';
 import { SESSION_FILES } from '../bands/store/session-directory.ts';
 import type { Catalog } from './catalog.ts';
+import { type SessionSizes, sessionSizes } from './deletion/sizes.ts';
 import type { Volume } from './volume.ts';
 
 export interface SessionSummary {
@@ -13,18 +14,24 @@ export interface SessionSummary {
   readonly session: string;
   readonly manifest: Manifest | undefined;
   readonly labels: Labels | undefined;
+  /** Undefined if they were not asked for, or an index cannot be read. */
+  readonly sizes: SessionSizes | undefined;
   /** Why the manifest or labels cannot be read. */
   readonly problem: string | undefined;
 }
 
 /** The sessions of a volume, oldest first; a damaged one is listed with its problem. */
-export async function summarizeSessions(volume: Volume, catalog?: Catalog): Promise<SessionSummary[]> {
+export async function summarizeSessions(
+  volume: Volume,
+  { catalog, withSizes = false }: { readonly catalog?: Catalog | undefined; readonly withSizes?: boolean } = {},
+): Promise<SessionSummary[]> {
+  const sizes = withSizes ? await sessionSizes(volume) : undefined;
   const summaries: SessionSummary[] = [];
-  for (const session of await volume.sessionIds()) summaries.push(await summarize(volume, session, catalog));
+  for (const session of await volume.sessionIds()) summaries.push({ ...(await summarize(volume, session, catalog)), sizes: sizes?.get(session) });
   return summaries;
 }
 
-async function summarize(volume: Volume, session: string, catalog: Catalog | undefined): Promise<SessionSummary> {
+async function summarize(volume: Volume, session: string, catalog: Catalog | undefined): Promise<Omit<SessionSummary, 'sizes'>> {
   const known = { volume: volume.name, session };
   try {
     const manifest = await readManifest(volume, session, catalog);

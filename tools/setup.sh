@@ -18,7 +18,8 @@ need_node() {
 # program:Debian package. What building needs, what running needs, what the purpose adds.
 programs="g++:g++ make:make python3:python3 mkfs.ext4:e2fsprogs losetup:mount mount:mount umount:mount partx:util-linux flock:util-linux blkid:util-linux sync:coreutils filefrag:e2fsprogs"
 case $purpose in
-  test) programs="$programs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs sfdisk:fdisk resize2fs:e2fsprogs fstrim:util-linux script:bsdutils ps:procps setpriv:util-linux diff:diffutils cmp:diffutils" ;;
+  test) programs="$programs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs sfdisk:fdisk resize2fs:e2fsprogs fstrim:util-linux script:bsdutils ps:procps setpriv:util-linux diff:diffutils cmp:diffutils"
+    programs="$programs qemu-img:qemu-utils qemu-io:qemu-utils qemu-nbd:qemu-utils qemu-storage-daemon:qemu-system-common nbdinfo:libnbd-bin" ;;
   bench) programs="$programs /usr/bin/time:time zstd:zstd mkfs.xfs:xfsprogs" ;;
 esac
 

@@ -81,6 +81,13 @@ export function isSameContent(a: PageEntries, b: PageEntries, i: number): boolea
   return true;
 }
 
+/** Whether entry `i` names the very same file in both. */
+export function isSameEntry(a: PageEntries, b: PageEntries, i: number): boolean {
+  if ((i + 1) * ENTRY_BYTES > Math.min(a.length, b.length)) return false;
+  for (let at = i * ENTRY_BYTES; at < (i + 1) * ENTRY_BYTES; at++) if (a[at] !== b[at]) return false;
+  return true;
+}
+
 /**
  * Checks a page's plaintext; an index page is its own encoding.
  * @param shape entries that the page must have, and the volume's band size

@@ -14,6 +14,7 @@ import { type BandPool, shareBandKeys } from '../../bands/workers/band-pool.ts';
 import { forEachBounded } from '../../bands/workers/bounded.ts';
 import type { BandKeyMaterial } from '../../bands/workers/tasks.ts';
 import type { Catalog } from '../catalog.ts';
+import { Lease } from '../leases.ts';
 import type { OnProgress } from '../progress.ts';
 import type { Repository } from '../repository.ts';
 import { findRollback } from '../sync/rollback.ts';
@@ -38,7 +39,7 @@ export async function checkRepository(repository: Repository, options: CheckOpti
   const startedAt = performance.now();
   const { volumes, damaged } =
     options.volume === undefined ? await repository.listVolumes() : { volumes: [await repository.volume(options.volume)], damaged: [] };
-  const run = new CheckRun(options);
+  const run = new CheckRun(repository, options);
   for (const { id, error } of damaged) run.findings.push(finding({ volume: id }, error));
   for (const volume of volumes) await run.checkVolume(volume);
   return {
@@ -58,6 +59,7 @@ class CheckRun {
   sessions = 0;
   bandFiles = 0;
   readBytes = 0;
+  readonly #repository: Repository;
   readonly #options: CheckOptions;
   /** By inode and the salt that the index expects: a file in a wrong place is damage there, and right in its own. */
   readonly #verdicts = new Map<string, Verdict>();
@@ -65,14 +67,23 @@ class CheckRun {
   #totalBands = 0;
   #totalBytes = 0;
 
-  constructor(options: CheckOptions) {
+  constructor(repository: Repository, options: CheckOptions) {
+    this.#repository = repository;
     this.#options = options;
   }
 
   async checkVolume(volume: Volume): Promise<void> {
     const ids = this.#options.session === undefined ? await this.#sessionIds(volume) : [await volume.resolve(this.#options.session)];
     if (ids === undefined) return;
-    const opened = await this.#openAll(volume, ids);
+    const leases: Lease[] = [];
+    try {
+      await this.#checkSessions(volume, await this.#openAll(volume, ids, leases), ids);
+    } finally {
+      for (const lease of leases) await lease.release();
+    }
+  }
+
+  async #checkSessions(volume: Volume, opened: ReadonlyMap<string, SessionDirectory>, ids: readonly string[]): Promise<void> {
     if (this.#options.session === undefined) await this.#checkNewest(volume, opened.get(ids.at(-1) ?? ''));
     for (const session of opened.values()) {
       this.#totalBands += session.bandCount;
@@ -91,17 +102,27 @@ class CheckRun {
     }
   }
 
-  async #openAll(volume: Volume, ids: readonly string[]): Promise<Map<string, SessionDirectory>> {
+  /** Opens them; nobody deletes one until `leases` are given back. One that is just being deleted is passed over. */
+  async #openAll(volume: Volume, ids: readonly string[], leases: Lease[]): Promise<Map<string, SessionDirectory>> {
     const opened = new Map<string, SessionDirectory>();
     for (const id of ids) {
-      this.sessions++;
       try {
+        leases.push(await this.#lease(volume, id));
         opened.set(id, await volume.openSession(id));
+        this.sessions++;
       } catch (error) {
+        if (error instanceof TimebandError && error.code === 'LOCKED') continue;
+        if (!(await volume.sessionIds()).includes(id)) continue;
+        this.sessions++;
         this.findings.push(finding({ volume: volume.name, session: id }, error));
       }
     }
     return opened;
+  }
+
+  async #lease(volume: Volume, sessionId: string): Promise<Lease> {
+    const { locks } = this.#repository.layout;
+    return await Lease.take({ locks, volume: volume.name, volumeId: volume.id, sessionId, command: `check ${volume.name}` });
   }
 
   async #checkNewest(volume: Volume, newest: SessionDirectory | undefined): Promise<void> {

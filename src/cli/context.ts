@@ -68,6 +68,11 @@ export class CommandContext {
     else if (this.options.quiet !== true && text !== '') this.terminal.stdout.write(`${printable(text)}\n`);
   }
 
+  /** Asks on the terminal; undefined if there is none. */
+  async ask(question: string): Promise<string | undefined> {
+    return await this.terminal.askLine(printable(question));
+  }
+
   warn(message: string): void {
     this.terminal.stderr.write(`timeband: warning: ${printable(message)}\n`);
   }

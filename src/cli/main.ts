@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 /** The `timeband` program: gives the command line the real terminal, environment and signals. */
+import { askLine } from './ask-line.ts';
 import { askSecret } from './ask-secret.ts';
 import { EXIT } from './exit-codes.ts';
 import { run } from './run.ts';
@@ -28,4 +29,5 @@ process.exitCode = await run(process.argv.slice(2), {
   isInteractive: process.stderr.isTTY === true,
   signal: abort.signal,
   askSecret,
+  askLine: (question) => askLine(question, abort.signal),
 });

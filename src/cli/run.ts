@@ -4,14 +4,18 @@ import { type ErrorCode, TimebandError } from '../../bands/errors.ts';
 import { VERSION } from '../version.ts';
 import { addBreakLock } from './commands/break-lock.ts';
 import { addCheck } from './commands/check.ts';
+import { addDelete } from './commands/delete.ts';
 import { addDiff } from './commands/diff.ts';
 import { addInit } from './commands/init.ts';
+import { addLabels } from './commands/labels.ts';
 import { addMap } from './commands/map.ts';
 import { addMount } from './commands/mount.ts';
 import { addOpen } from './commands/open.ts';
+import { addPrune } from './commands/prune.ts';
 import { addRestore } from './commands/restore.ts';
 import { addSessions } from './commands/sessions.ts';
 import { addForgetSource, addSources } from './commands/sources.ts';
+import { addStats } from './commands/stats.ts';
 import { addSync } from './commands/sync.ts';
 import { addVolumes } from './commands/volumes.ts';
 import { addCommonOptions, CommandContext, type CommonOptions } from './context.ts';
@@ -63,6 +67,10 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
     addMap,
     addSources,
     addForgetSource,
+    addStats,
+    addDelete,
+    addPrune,
+    addLabels,
     addMount,
     addOpen,
     addBreakLock,

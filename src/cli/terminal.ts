@@ -13,4 +13,6 @@ export interface Terminal {
   readonly signal: AbortSignal;
   /** Asks on the terminal without echo; undefined if there is none. */
   askSecret(prompt: string): Promise<string | undefined>;
+  /** Asks on the terminal; undefined if there is none. */
+  askLine(question: string): Promise<string | undefined>;
 }

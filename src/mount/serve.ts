@@ -2,6 +2,7 @@
 import { ReadCache } from '../../bands/store/read-cache.ts';
 import { BandPool } from '../../bands/workers/band-pool.ts';
 import { TreeMount } from '../../fuse/tree-mount.ts';
+import { Lease } from '../leases.ts';
 import type { Repository } from '../repository.ts';
 import { PatientTree } from './patient-tree.ts';
 import { SessionTree } from './session-tree.ts';
@@ -24,7 +25,12 @@ export interface ServedMount {
 
 /** @throws TimebandError MOUNT_FAILED, MOUNT_BUSY, FUSE_UNAVAILABLE, SESSION_NOT_FOUND */
 export async function serveMount(repository: Repository, request: ServeRequest, log: (line: string) => void): Promise<ServedMount> {
+  const lease = await takeLease(repository, request.only);
   const pool = new BandPool();
+  const end = async (): Promise<void> => {
+    await pool.close();
+    await lease?.release();
+  };
   try {
     const cache = new ReadCache(request.cacheBytes);
     const options = { pool, cache };
@@ -40,7 +46,7 @@ export async function serveMount(repository: Repository, request: ServeRequest, 
       allowOther: request.allowOther,
       onError: (operation, path, error) => log(`${operation} ${path}: ${error instanceof Error ? error.message : String(error)}`),
     });
-    const gone = mount.gone.finally(() => pool.close());
+    const gone = mount.gone.finally(end);
     return {
       mountPoint: mount.mountPoint,
       gone,
@@ -50,7 +56,21 @@ export async function serveMount(repository: Repository, request: ServeRequest, 
       },
     };
   } catch (error) {
-    await pool.close();
+    await end();
     throw error;
   }
+}
+
+/** A mount of one session holds it for as long as it is up; one of all sessions holds those that are open. */
+async function takeLease(repository: Repository, only: ServeRequest['only']): Promise<Lease | undefined> {
+  if (only === undefined) return undefined;
+  const volume = await repository.volume(only.volume);
+  const { locks } = repository.layout;
+  return await Lease.take({
+    locks,
+    volume: volume.name,
+    volumeId: volume.id,
+    sessionId: only.session,
+    command: `open ${only.volume}@${only.session}`,
+  });
 }

@@ -2,12 +2,12 @@
  * The tree that a mount shows: NAME/SESSION/image for every volume and session, NAME/latest a link. Slashes in names are
  * folders. The repository is looked at for each request, so new sessions appear by themselves.
  */
-
 import { parseSessionId, SESSION_ID_PATTERN } from '../../bands/format/session-id.ts';
 import { statIfPresent } from '../../bands/store/files.ts';
 import type { SessionDirectory } from '../../bands/store/session-directory.ts';
 import { SessionImage, type SessionImageOptions } from '../../bands/store/session-image.ts';
 import type { ImageTree, OpenImage, TreeEntry } from '../../fuse/image-tree.ts';
+import { Lease } from '../leases.ts';
 import type { Repository } from '../repository.ts';
 import type { Volume } from '../volume.ts';
 
@@ -26,7 +26,7 @@ type Place =
 
 interface SharedImage {
   readonly image: SessionImage;
-  users: number;
+  readonly lease: Lease;
 }
 
 export class SessionTree implements ImageTree {
@@ -34,7 +34,7 @@ export class SessionTree implements ImageTree {
   readonly #repository: Repository;
   readonly #options: SessionImageOptions;
   readonly #sessions = new Map<string, Promise<SessionDirectory>>();
-  readonly #images = new Map<string, SharedImage>();
+  readonly #images = new Map<string, { readonly shared: Promise<SharedImage>; count: number }>();
   #volumes: { readonly atMs: number; readonly list: Promise<readonly Volume[]> } | undefined;
 
   constructor(repository: Repository, options: SessionImageOptions) {
@@ -96,21 +96,44 @@ export class SessionTree implements ImageTree {
     const place = await this.#find(path);
     if (place?.kind !== 'image') return undefined;
     const session = await this.#openSession(place.volume, place.session);
-    const key = `${place.volume.id}@${place.session}`;
-    const shared = this.#images.get(key) ?? { image: new SessionImage(session, this.#options), users: 0 };
-    this.#images.set(key, shared);
-    shared.users++;
+    const shared = await this.#share(place.volume, session);
     return {
       sizeBytes: session.manifest.sizeBytes,
       read: (out, offset, cursor) => shared.image.read(out, offset, cursor),
-      release: async () => {
-        shared.users--;
-        if (shared.users > 0) return;
-        this.#images.delete(key);
-        this.#sessions.delete(key); // and with it the index pages that were read
-        await shared.image.close();
-      },
+      release: () => this.#unshare(place.volume, place.session),
     };
+  }
+
+  /** One image, and one lease, for all who have it open. */
+  async #share(volume: Volume, session: SessionDirectory): Promise<SharedImage> {
+    const key = `${volume.id}@${session.sessionId}`;
+    const users = this.#images.get(key) ?? { shared: this.#lease(volume, session), count: 0 };
+    this.#images.set(key, users);
+    users.count++;
+    try {
+      return await users.shared;
+    } catch (error) {
+      users.count--;
+      if (users.count === 0) this.#images.delete(key);
+      throw error;
+    }
+  }
+
+  async #lease(volume: Volume, session: SessionDirectory): Promise<SharedImage> {
+    const { locks } = this.#repository.layout;
+    const lease = await Lease.take({ locks, volume: volume.name, volumeId: volume.id, sessionId: session.sessionId, command: 'mount' });
+    return { image: new SessionImage(session, this.#options), lease };
+  }
+
+  async #unshare(volume: Volume, sessionId: string): Promise<void> {
+    const key = `${volume.id}@${sessionId}`;
+    const users = this.#images.get(key);
+    if (users === undefined || --users.count > 0) return;
+    this.#images.delete(key);
+    this.#sessions.delete(key); // and with it the index pages that were read
+    const { image, lease } = await users.shared;
+    await image.close();
+    await lease.release();
   }
 
   #openSession(volume: Volume, id: string): Promise<SessionDirectory> {

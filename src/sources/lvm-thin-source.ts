@@ -13,9 +13,10 @@ import { typeOfLocation } from './image-source.ts';
 import { encodeDeviceName, fullName, type VolumeName, volumeNameOfPath } from './lvm/device-name.ts';
 import type { LogicalVolume } from './lvm/lvs-report.ts';
 import { readPoolStatus, type ThinPool, withMetadataSnapshot } from './lvm/metadata-snapshot.ts';
-import { hasExternalOrigin } from './lvm/pool-status.ts';
+import { hasExternalOrigin, type ThinPoolStatus } from './lvm/pool-status.ts';
 import {
   bindSnapshot,
+  boundReferences,
   isBoundTo,
   leftovers,
   listVolumes,
@@ -47,6 +48,8 @@ interface ViewParts {
   readonly pool: ThinPool;
   readonly metadataDevice: string;
   readonly snapshot: Snapshot;
+  /** Those that earlier sessions of this owner are bound to: nobody else touches them while its volume is locked. */
+  readonly references: readonly LogicalVolume[];
   readonly file: SourceFile;
   readonly context: SourceContext;
   readonly warnings: readonly string[];
@@ -70,10 +73,9 @@ class LvmThinView implements SourceView {
   }
 
   async changesSince(base: SessionToken | undefined): Promise<ChangeSet> {
-    const { owner } = this.#parts.context;
-    if (base === undefined || owner === undefined) return { isKnown: false, reason: undefined };
+    if (base === undefined || this.#parts.context.owner === undefined) return { isKnown: false, reason: undefined };
     try {
-      const reference = await this.#findReference(base, owner);
+      const reference = this.#findReference(base);
       if (typeof reference === 'string') return { isKnown: false, reason: reference };
       this.#delta = await this.#compare(reference);
       return { isKnown: true, ranges: this.#delta.changed };
@@ -83,10 +85,9 @@ class LvmThinView implements SourceView {
   }
 
   /** The number of the snapshot that is bound to `base`, or why it is of no use. */
-  async #findReference(base: SessionToken, owner: SourceOwner): Promise<number | string> {
-    const { pool, snapshot } = this.#parts;
-    const bound = referencesOf(await listVolumes(snapshot.name.group), owner).filter((one) => isBoundTo(one, base));
-    const reference = bound[0];
+  #findReference(base: SessionToken): number | string {
+    const { pool, snapshot, references } = this.#parts;
+    const reference = references.find((one) => isBoundTo(one, base));
     if (reference === undefined) return `no LVM snapshot of the newest session is kept in the volume group ${snapshot.name.group}`;
     if (!reference.isReadOnly) return `the LVM snapshot ${reference.group}/${reference.name} was made writeable`;
     if (reference.poolUuid !== pool.uuid || reference.thinId === undefined)
@@ -131,12 +132,10 @@ class LvmThinView implements SourceView {
   }
 
   async committed(token: SessionToken): Promise<readonly string[]> {
-    const { snapshot, pool } = this.#parts;
-    const volumes = await listVolumes(snapshot.name.group);
-    const others = referencesOf(volumes, token).filter((one) => one.name !== snapshot.name.volume);
-    const unneeded = this.#isBound ? others : others.filter((one) => !isBoundTo(one, token));
+    const { references, pool } = this.#parts;
+    const unneeded = this.#isBound ? references : references.filter((one) => !isBoundTo(one, token));
     const warnings = await removeReferences(unneeded);
-    return [...warnings, ...fullPoolWarnings(await listVolumes(snapshot.name.group), pool)];
+    return [...warnings, ...fullPoolWarnings(pool, await readPoolStatus(pool))];
   }
 
   /** Failures are left to the next sync, which removes what is bound to no session: this one is committed, or has failed already. */
@@ -152,8 +151,7 @@ async function deactivate(name: VolumeName): Promise<void> {
   await runTool('lvm', ['lvchange', '--yes', '--quiet', '--activate', 'n', '--', fullName(name)]);
 }
 
-function fullPoolWarnings(volumes: readonly LogicalVolume[], pool: ThinPool): string[] {
-  const { dataPercent = 0, metadataPercent = 0 } = volumes.find(({ uuid }) => uuid === pool.uuid) ?? {};
+function fullPoolWarnings(pool: ThinPool, { dataPercent, metadataPercent }: ThinPoolStatus): string[] {
   if (Math.max(dataPercent, metadataPercent) < FULL_PERCENT) return [];
   return [
     `the thin pool ${pool.name} is ${dataPercent} % full (its metadata ${metadataPercent} %), and the snapshot that is kept for the next sync takes room as the volume is written to. ` +
@@ -186,10 +184,11 @@ async function open(location: string, context: SourceContext): Promise<SourceVie
   const { pool, metadataDevice } = findPool(volumes, found);
   await requireWritablePool(pool);
   const warnings = await removeReferences(leftovers(volumes, context.owner));
-  const snapshot = await freeze(found.name, context.owner);
+  const { snapshot, all } = await freeze(found.name, context.owner);
+  const references = boundReferences(all, context.owner);
   try {
     const file = await SourceFile.open(`/dev/mapper/${encodeDeviceName(snapshot.name)}`);
-    return new LvmThinView({ location: lastingLocation(location, found.name), pool, metadataDevice, snapshot, file, context, warnings });
+    return new LvmThinView({ location: lastingLocation(location, found.name), pool, metadataDevice, snapshot, references, file, context, warnings });
   } catch (error) {
     await removeSnapshot(snapshot.name).catch(() => undefined); // the first error counts; the next sync removes it
     throw error;
@@ -233,17 +232,21 @@ function outOfSpace(what: string, said: string, cause?: unknown): TimebandError 
   );
 }
 
-/** Makes a read-only, active thin snapshot, which is not activated at boot (its skip flag is set, and passed over here with -K). */
-async function freeze(origin: VolumeName, owner: SourceOwner | undefined): Promise<Snapshot> {
+/**
+ * Makes a read-only, active thin snapshot, which is not activated at boot (its skip flag is set, and passed over here).
+ * @returns it, and all logical volumes of its group
+ */
+async function freeze(origin: VolumeName, owner: SourceOwner | undefined): Promise<{ readonly snapshot: Snapshot; readonly all: LogicalVolume[] }> {
   const name = newSnapshotName(origin, owner);
   const tags = newSnapshotTags(owner).flatMap((tag) => ['--addtag', tag]);
   const flags = ['--yes', '--quiet', '--snapshot', '--permission', 'r', '--setactivationskip', 'y', '--ignoreactivationskip', '--activate', 'y'];
   try {
     await runTool('lvm', ['lvcreate', ...flags, ...tags, '--name', name.volume, '--', fullName(origin)]);
-    const made = (await listVolumes(name.group)).find((volume) => volume.name === name.volume);
+    const all = await listVolumes(name.group);
+    const made = all.find((volume) => volume.name === name.volume);
     if (made?.thinId === undefined) throw new TimebandError('the new snapshot is not a thin one', { code: 'TOOL_FAILED' });
     checkVolumeSize(made.sizeBytes, fullName(name));
-    return { name, thinId: made.thinId, sizeBytes: made.sizeBytes };
+    return { snapshot: { name, thinId: made.thinId, sizeBytes: made.sizeBytes }, all };
   } catch (error) {
     await removeSnapshot(name).catch(() => undefined); // most often there is none
     throw freezeError(origin, error);

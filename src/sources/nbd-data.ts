@@ -11,7 +11,9 @@ const NEAR_BYTES = 65_536;
 
 interface Maps {
   readonly data: DataMap;
-  /** What the bitmap calls dirty, and all that is a hole or zero. */
+  /** What the bitmap calls dirty. */
+  readonly dirty: readonly ByteRange[];
+  /** That, and all that is a hole or zero. */
   readonly changed: readonly ByteRange[];
 }
 
@@ -45,6 +47,12 @@ export class NbdData {
     return (await this.#readMaps()).changed;
   }
 
+  /** Whether the bitmap calls all of these bytes dirty. Its granularity must be 64 KiB or more. */
+  async areDirty(offsets: readonly number[]): Promise<boolean> {
+    const { dirty } = await this.#readMaps();
+    return offsets.every((at) => dirty.some(({ offset, length }) => offset <= at && at < offset + length));
+  }
+
   #readMaps(): Promise<Maps> {
     this.#maps ??= this.#collect();
     return this.#maps;
@@ -61,7 +69,7 @@ export class NbdData {
       if ((flags & ALLOCATION.hole) === 0 || (flags & ALLOCATION.zero) === 0) data.add(range);
     });
     const changed = mergeRanges([...empty.ranges, ...dirty.ranges].sort((a, b) => a.offset - b.offset));
-    return { data: new DataMap(data.ranges, this.#client.sizeBytes), changed };
+    return { data: new DataMap(data.ranges, this.#client.sizeBytes), dirty: dirty.ranges, changed };
   }
 
   /** As in SourceView. */

@@ -17,6 +17,8 @@ export interface Binding {
   readonly commitId: string;
   /** Of the backing files when the bitmap began, as `stampFiles` gives it. */
   readonly backingStamp: string | undefined;
+  /** Offsets that were made dirty in the bitmap when it began, as proof that it is still that one, and whole. */
+  readonly marks: readonly number[];
 }
 
 /** The folder of this machine's records of one repository's qcow2 sources. */
@@ -49,6 +51,12 @@ export class Qcow2Bindings {
     await replaceFile(this.#file, utf8(JSON.stringify(bindings)));
   }
 
+  /** Where the marks of a new bitmap are made. */
+  async scratchFile(): Promise<string> {
+    await createDirectories(path.dirname(this.#file));
+    return path.resolve(`${this.#file}.marks`);
+  }
+
   async remove(): Promise<void> {
     await rm(this.#file, { force: true });
   }
@@ -56,7 +64,7 @@ export class Qcow2Bindings {
 
 function toBinding(value: unknown): Binding[] {
   if (typeof value !== 'object' || value === null) return [];
-  const { bitmap, commitId, backingStamp } = value as Record<string, unknown>;
-  if (typeof bitmap !== 'string' || typeof commitId !== 'string') return [];
-  return [{ bitmap, commitId, backingStamp: typeof backingStamp === 'string' ? backingStamp : undefined }];
+  const { bitmap, commitId, backingStamp, marks } = value as Record<string, unknown>;
+  if (typeof bitmap !== 'string' || typeof commitId !== 'string' || !Array.isArray(marks) || !marks.every(Number.isSafeInteger)) return [];
+  return [{ bitmap, commitId, backingStamp: typeof backingStamp === 'string' ? backingStamp : undefined, marks }];
 }

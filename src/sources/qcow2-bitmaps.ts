@@ -4,11 +4,15 @@
  * The next bitmap is added before the image is exported, so it records all that is written after; it is bound to the new
  * session before the commit; the old one is removed after it. A sync that fails removes the next one; one that is killed
  * leaves it, unbound, to be removed by the sync after.
+ *
+ * A bitmap carries no id, and QEMU drops the bits behind the end of a disk that is made smaller: when it grows again, what
+ * was lost there is called clean. So a few places of a new bitmap are marked dirty, the last one of the disk among them. A
+ * bitmap that lacks one of them was cut, cleared or replaced.
  */
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomInt } from 'node:crypto';
 import { statfs } from 'node:fs/promises';
-import path from 'node:path';
 import { messageOf, TimebandError } from '../../bands/errors.ts';
+import { SECTOR_BYTES } from '../../bands/format/geometry.ts';
 import { type Binding, Qcow2Bindings } from './qcow2-bindings.ts';
 import { type Qcow2Image, type Qcow2Info, stampFiles } from './qcow2-image.ts';
 import type { SessionToken, SourceOwner } from './source.ts';
@@ -17,8 +21,11 @@ const MIN_GRANULARITY_BYTES = 65_536;
 /** QEMU can ruin an image whose bitmaps it has no room to write. */
 const MIN_FREE_BYTES = 67_108_864;
 
-/** The bitmap to count from, or why there is none. */
-export type BitmapChoice = { readonly bitmap: string } | { readonly reason: string };
+/** Besides the last sector. */
+const RANDOM_MARKS = 7;
+
+/** The bitmap to count from, in which `marks` must be dirty; or why there is none. */
+export type BitmapChoice = Pick<Binding, 'bitmap' | 'marks'> | { readonly reason: string };
 
 export class Qcow2Bitmaps {
   readonly #image: Qcow2Image;
@@ -30,7 +37,7 @@ export class Qcow2Bitmaps {
   /** All of this owner that are in the image. */
   #present: readonly string[];
   /** The one that was added and is not bound. */
-  #next: string | undefined;
+  #next: Pick<Binding, 'bitmap' | 'marks'> | undefined;
   #baseCommitId: string | undefined;
 
   private constructor(
@@ -63,17 +70,24 @@ export class Qcow2Bitmaps {
       const bound = new Set(this.#bound.map(({ bitmap }) => bitmap));
       await this.#remove(this.#present.filter((name) => !bound.has(name)));
       if (this.#info.dataFile !== undefined) return [];
-      await requireSpace(this.#image.path);
-      const name = this.#prefix + randomBytes(8).toString('hex');
-      // As large as a cluster: then a cluster that has any data has only data that the bitmap tells of, or what was there before.
-      await this.#image.addBitmap(name, Math.max(MIN_GRANULARITY_BYTES, this.#info.clusterBytes));
-      this.#next = name;
-      this.#present = [...this.#present, name];
+      if (!this.#image.isDevice) await requireSpace(this.#image.path);
+      this.#next = await this.#add();
       return [];
     } catch (error) {
       if (error instanceof TimebandError && error.code === 'LOCKED') throw error;
       return [`no bitmap could be added to ${this.#image.path}, so the next sync will read everything: ${messageOf(error)}`];
     }
+  }
+
+  async #add(): Promise<Pick<Binding, 'bitmap' | 'marks'>> {
+    const { sizeBytes, clusterBytes } = this.#info;
+    const bitmap = this.#prefix + randomBytes(8).toString('hex');
+    const marks = [sizeBytes - SECTOR_BYTES, ...Array.from({ length: RANDOM_MARKS }, () => randomInt(sizeBytes / SECTOR_BYTES) * SECTOR_BYTES)];
+    // As large as a cluster, which is written to as a whole.
+    const granularityBytes = Math.max(MIN_GRANULARITY_BYTES, clusterBytes);
+    await this.#image.addBitmap(bitmap, { granularityBytes, sizeBytes, marks, scratch: await this.#bindings.scratchFile() });
+    this.#present = [...this.#present, bitmap];
+    return { bitmap, marks };
   }
 
   /** The bitmap that is bound to `base`, if it can be believed. */
@@ -90,13 +104,13 @@ export class Qcow2Bitmaps {
     if (!bitmap.isEnabled) return { reason: `the bitmap in ${where} was switched off, so it may lack changes` };
     if (binding.backingStamp === undefined || binding.backingStamp !== this.#backingStamp)
       return { reason: `a backing file of ${where} changed since the newest session, or may have; its bitmap does not tell of that` };
-    return { bitmap: binding.bitmap };
+    return binding;
   }
 
   /** Durable when it returns. */
   async bind({ commitId }: SessionToken): Promise<void> {
     if (this.#next === undefined) return;
-    const next: Binding = { bitmap: this.#next, commitId, backingStamp: this.#backingStamp };
+    const next: Binding = { ...this.#next, commitId, backingStamp: this.#backingStamp };
     const base = this.#baseCommitId;
     const others = this.#bound.filter((one) => one.commitId !== commitId && (base === undefined || one.commitId === base));
     const bound = [...others, next];
@@ -117,9 +131,9 @@ export class Qcow2Bitmaps {
   /** Removes the bitmap that was added and not bound. The image must not be exported. */
   async dropNext(): Promise<void> {
     if (this.#next === undefined) return;
-    const next = this.#next;
+    const { bitmap } = this.#next;
     this.#next = undefined;
-    await this.#remove([next]);
+    await this.#remove([bitmap]);
   }
 
   /** Removes all of this owner. @returns their names */
@@ -143,7 +157,7 @@ function ownPrefix({ repositoryId, volumeId }: SourceOwner): string {
 }
 
 async function requireSpace(image: string): Promise<void> {
-  const { bavail, bsize } = await statfs(path.dirname(image));
+  const { bavail, bsize } = await statfs(image);
   if (bavail * bsize >= MIN_FREE_BYTES) return;
   throw new TimebandError(
     `its file system has only ${bavail * bsize} bytes left, and QEMU can ruin an image whose bitmaps it cannot write. Make room.`,

@@ -1,13 +1,15 @@
 /** A qcow2 image as `qemu-img` tells of it and changes it: its size, its chain of backing files, its bitmaps. */
-import { open, stat } from 'node:fs/promises';
+import { open, rm, stat } from 'node:fs/promises';
 import { ioError, TimebandError } from '../../bands/errors.ts';
+import { SECTOR_BYTES } from '../../bands/format/geometry.ts';
 import { typeOfLocation } from './image-source.ts';
-import { imageOptions, runQemuImg } from './qemu-tools.ts';
+import { imageOptions, runQemuTool } from './qemu-tools.ts';
 
 /** "QFI" 0xfb, then the version as u32 big-endian: 2 and 3 are qcow2. */
 const MAGIC = [0x51, 0x46, 0x49, 0xfb, 0, 0, 0];
 /** A file that changed so shortly ago may change again without another time stamp. */
 const UNSETTLED_MS = 2000;
+const MARKS_NAME = 'marks';
 
 export interface Qcow2Bitmap {
   readonly name: string;
@@ -45,9 +47,12 @@ export class Qcow2Image {
   readonly path: string;
   /** For `--image-opts`. */
   readonly options: string;
+  /** Whether it lies on a block device. */
+  readonly isDevice: boolean;
 
   private constructor(path: string, isDevice: boolean) {
     this.path = path;
+    this.isDevice = isDevice;
     this.options = imageOptions(path, isDevice);
   }
 
@@ -60,9 +65,9 @@ export class Qcow2Image {
       : new TimebandError(`${path} is neither a regular file nor a block device; name a qcow2 image.`, { code: 'SOURCE_INVALID', path });
   }
 
-  /** @throws TimebandError as runQemuImg */
+  /** @throws TimebandError as runQemuTool */
   async readInfo(): Promise<Qcow2Info> {
-    const text = await runQemuImg(['info', '--backing-chain', '--output=json', '--image-opts', this.options], this.path);
+    const text = await runQemuTool('qemu-img', ['info', '--backing-chain', '--output=json', '--image-opts', this.options], this.path);
     try {
       return parseInfo(JSON.parse(text));
     } catch (cause) {
@@ -74,15 +79,38 @@ export class Qcow2Image {
     }
   }
 
-  /** Adds a bitmap that records from now on. @throws TimebandError as runQemuImg */
-  async addBitmap(name: string, granularityBytes: number): Promise<void> {
-    await runQemuImg(['bitmap', '--add', '-g', String(granularityBytes), '--image-opts', this.options, name], this.path);
+  /**
+   * Adds a bitmap that records from now on, and in which the sectors at `marks` are dirty. These are taken over from a
+   * bitmap of an empty image of the same size, made for that: nothing is written to this disk.
+   * @throws TimebandError as runQemuTool
+   */
+  async addBitmap(name: string, { granularityBytes, sizeBytes, marks, scratch }: NewBitmap): Promise<void> {
+    const granularity = ['-g', String(granularityBytes)];
+    try {
+      await runQemuTool('qemu-img', ['create', '-q', '-f', 'qcow2', scratch, String(sizeBytes)], scratch);
+      await runQemuTool('qemu-img', ['bitmap', '--add', ...granularity, '-f', 'qcow2', scratch, MARKS_NAME], scratch);
+      const writes = marks.flatMap((offset) => ['-c', `write -z ${offset} ${SECTOR_BYTES}`]);
+      await runQemuTool('qemu-io', ['-f', 'qcow2', ...writes, scratch], scratch);
+      const merge = ['--add', ...granularity, '--merge', MARKS_NAME, '-b', scratch, '-F', 'qcow2'];
+      await runQemuTool('qemu-img', ['bitmap', ...merge, '--image-opts', this.options, name], this.path);
+    } finally {
+      await rm(scratch, { force: true });
+    }
   }
 
-  /** @throws TimebandError as runQemuImg */
+  /** @throws TimebandError as runQemuTool */
   async removeBitmap(name: string): Promise<void> {
-    await runQemuImg(['bitmap', '--remove', '--image-opts', this.options, name], this.path);
+    await runQemuTool('qemu-img', ['bitmap', '--remove', '--image-opts', this.options, name], this.path);
   }
+}
+
+export interface NewBitmap {
+  readonly granularityBytes: number;
+  /** Of the disk. */
+  readonly sizeBytes: number;
+  readonly marks: readonly number[];
+  /** Where a small file may be for a moment; an absolute path. */
+  readonly scratch: string;
 }
 
 interface InfoJson {

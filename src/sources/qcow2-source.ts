@@ -80,8 +80,11 @@ class Qcow2View implements SourceView {
     const choice = bitmaps.choose(base);
     if ('reason' in choice) return { isKnown: false, reason: choice.reason };
     try {
-      const ranges = await (await this.#freeze(choice.bitmap)).data.readChanges();
-      return ranges === undefined ? { isKnown: false, reason: 'qemu-nbd does not export the bitmap' } : { isKnown: true, ranges };
+      const { data } = await this.#freeze(choice.bitmap);
+      const ranges = await data.readChanges();
+      if (ranges === undefined) return { isKnown: false, reason: 'qemu-nbd does not export the bitmap' };
+      if (await data.areDirty(choice.marks)) return { isKnown: true, ranges };
+      return { isKnown: false, reason: `the bitmap in ${this.#parts.image.path} was cut (the disk was made smaller), cleared or replaced` };
     } catch (error) {
       if (!(error instanceof TimebandError) || error.code !== 'TOOL_FAILED') throw error;
       this.#frozen = undefined; // it did not start; perhaps it does without the bitmap

@@ -15,12 +15,12 @@ export function imageOptions(path: string, isDevice: boolean): string {
 }
 
 /**
- * Runs `qemu-img`; the image is what errors are about. In a session of its own: a Ctrl-C must not stop it halfway through
- * a change of the image.
+ * Runs one of QEMU's tools; the image is what errors are about. In a session of its own: a Ctrl-C must not stop it halfway
+ * through a change of the image.
  * @throws TimebandError TOOL_MISSING, TOOL_FAILED, LOCKED, PERMISSION_DENIED, SOURCE_INVALID
  */
-export async function runQemuImg(args: readonly string[], image: string): Promise<string> {
-  const child = spawn('qemu-img', args, { env: toolEnvironment(), detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
+export async function runQemuTool(tool: 'qemu-img' | 'qemu-io', args: readonly string[], image: string): Promise<string> {
+  const child = spawn(tool, args, { env: toolEnvironment(), detached: true, stdio: ['ignore', 'pipe', 'pipe'] });
   const texts = { out: '', err: '' };
   child.stdout.setEncoding('utf8').on('data', (text: string) => {
     texts.out += text;
@@ -30,11 +30,11 @@ export async function runQemuImg(args: readonly string[], image: string): Promis
     texts.err = (texts.err + text).slice(-4096);
   });
   const status = await new Promise<number | null>((resolve, reject) => {
-    child.once('error', (cause) => reject(notStarted('qemu-img', cause)));
+    child.once('error', (cause) => reject(notStarted(tool, cause)));
     child.once('close', resolve);
   });
   if (status === 0) return texts.out;
-  throw toolError('qemu-img', texts.err, image);
+  throw toolError(tool, texts.err, image);
 }
 
 export function notStarted(tool: string, cause: unknown): TimebandError {

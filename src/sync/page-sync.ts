@@ -10,7 +10,7 @@ import { TimebandError } from '../../bands/errors.ts';
 import { Bitmap } from '../../bands/format/bitmap.ts';
 import { equalBytes } from '../../bands/format/bytes.ts';
 import { bandCountOf, bandLengthOf, ENTRIES_PER_PAGE, entriesInPage, pageCountOf } from '../../bands/format/geometry.ts';
-import { ENTRY_BYTES, isSameContent, isZeroEntry, type PageEntries, readEntry, writeEntry } from '../../bands/format/index-page.ts';
+import { ENTRY_BYTES, isSameContent, isSameEntry, isZeroEntry, type PageEntries, readEntry, writeEntry } from '../../bands/format/index-page.ts';
 import { encodeNames } from '../../bands/format/names.ts';
 import { linkOrCopy } from '../../bands/store/link-file.ts';
 import type { SessionDirectory, VolumeContext } from '../../bands/store/session-directory.ts';
@@ -297,11 +297,4 @@ function sortedByName(paths: readonly string[]): number[] {
     .map((path, i) => ({ path, i }))
     .sort((a, b) => (a.path < b.path ? -1 : 1))
     .map(({ i }) => i);
-}
-
-/** Whether entry `i` names the very same file in both. */
-function isSameEntry(a: PageEntries, b: PageEntries, i: number): boolean {
-  if ((i + 1) * ENTRY_BYTES > Math.min(a.length, b.length)) return false;
-  for (let at = i * ENTRY_BYTES; at < (i + 1) * ENTRY_BYTES; at++) if (a[at] !== b[at]) return false;
-  return true;
 }

@@ -10,6 +10,7 @@ import { checkVolumeName } from '../../bands/format/volume-record.ts';
 import type { SessionDirectory, VolumeContext } from '../../bands/store/session-directory.ts';
 import { BandPool } from '../../bands/workers/band-pool.ts';
 import type { Catalog } from '../catalog.ts';
+import { emptyTrash } from '../deletion/trash.ts';
 import { Lock } from '../locks.ts';
 import type { OnProgress } from '../progress.ts';
 import type { Repository } from '../repository.ts';
@@ -118,6 +119,7 @@ export async function syncVolume(repository: Repository, options: SyncOptions, e
   });
   try {
     await clearIncoming(volume);
+    await emptyTrash(repository.layout.trash, [volume.layout.sessions]);
     return await runWith(volume); // under the lock: leftovers of a killed sync are nobody else's
   } catch (error) {
     if (existing === undefined) await repository.removeEmptyVolume(volume); // under the lock: nobody else is syncing into it

@@ -11,7 +11,8 @@ const BAND = 262_144;
 /** Fields of the documents. A field may come, none may go or change its name. */
 const SYNC_RESULT =
   'volume status session base source sizeBytes bands zeroBands changedBands writtenBands linkedBands readBytes writtenBytes storedBytes durationMs missedBands warnings';
-const SESSION = 'volume session time sizeBytes bandBytes bands zeroBands changedBands storedBytes writtenBytes base source tags note problem';
+const SESSION =
+  'volume session time sizeBytes bandBytes bands zeroBands changedBands storedBytes writtenBytes addedBytes freedBytes base source tags note protected verified problem';
 const FIELDS = {
   init: 'repository id cipher',
   sync: 'results failures',

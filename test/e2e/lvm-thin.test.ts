@@ -3,17 +3,17 @@
  * Node. The scenarios are in test/support/vm/lvm-scenarios.ts; here each has its verdict.
  */
 import { spawn, spawnSync } from 'node:child_process';
-import { truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test from 'ava';
 import { ended } from '../support/processes.ts';
 import { SCENARIOS } from '../support/vm/lvm-scenarios.ts';
-import { workspace } from '../support/workspace.ts';
+import { sh, workspace } from '../support/workspace.ts';
 
 /** From dist/test/e2e. */
-const SCRIPTS = fileURLToPath(new URL('../../../test/support/vm/', import.meta.url));
-const GUEST = fileURLToPath(new URL('../support/vm/lvm-guest.js', import.meta.url));
+const CHECKOUT = fileURLToPath(new URL('../../../', import.meta.url));
+const SCRIPTS = path.join(CHECKOUT, 'test/support/vm');
 const LIMIT_MS = 900_000;
 const UNAVAILABLE = 69;
 
@@ -23,22 +23,28 @@ interface Verdict {
   readonly seconds: number;
 }
 
-/** What the machine runs: LVM without udev, its files in /run, the tools of the unpacked packages first. */
-function guestScript(vm: string): string {
-  const lib = ['/usr/lib/x86_64-linux-gnu', '/lib/x86_64-linux-gnu'].map((folder) => `${vm}/root${folder}`).join(':');
-  return `
-mkdir -p /run/lvm-system /run/tmp
+/** The built program, the packages that it needs and the tools, as an archive that the machine reads from its second disk. */
+function packProgram(archive: string, vm: string): void {
+  const lock: { packages: Record<string, { dev?: boolean }> } = JSON.parse(readFileSync(path.join(CHECKOUT, 'package-lock.json'), 'utf8'));
+  const packages = Object.entries(lock.packages).flatMap(([folder, { dev }]) => (folder === '' || dev === true ? [] : [folder]));
+  const installed = packages.filter((folder) => existsSync(path.join(CHECKOUT, folder)));
+  sh('tar', '-cf', archive, '-C', CHECKOUT, 'package.json', 'dist/bands', 'dist/src', 'dist/test/support', ...installed, '-C', vm, 'tools');
+}
+
+/** What the machine runs: LVM without udev, all that is written in memory. */
+const GUEST_SCRIPT = `
+mkdir -p /run/lvm-system /run/tmp /run/program
+tar -xf /dev/vdb -C /run/program
 cat > /run/lvm-system/lvm.conf <<'CONF'
-devices { use_devicesfile=0 }
+devices { use_devicesfile=0 filter=["a|^/dev/vda$|", "r|.*|"] }
 activation { udev_sync=0 udev_rules=0 monitoring=0 }
 global { use_lvmpolld=0 locking_dir="/run/lock/lvm" thin_check_executable="" }
 backup { backup=0 archive=0 }
 CONF
-export PATH=${vm}/root/usr/sbin:${vm}/root/sbin:/usr/sbin:/usr/bin:/sbin:/bin LD_LIBRARY_PATH=${lib}
-export HOME=/run/tmp TMPDIR=/run/tmp DM_DISABLE_UDEV=1 LVM_SYSTEM_DIR=/run/lvm-system LVM_SUPPRESS_FD_WARNINGS=1
-exec '${process.execPath}' '${GUEST}'
+export PATH=/run/program/tools/bin:/usr/sbin:/usr/bin:/sbin:/bin LD_LIBRARY_PATH=/run/program/tools/lib
+export HOME=/run/tmp TMPDIR=/run/tmp DM_DISABLE_UDEV=1 LVM_SYSTEM_DIR=/run/lvm-system
+exec '${process.execPath}' /run/program/dist/test/support/vm/lvm-guest.js
 `;
-}
 
 const machine = spawnSync('bash', [path.join(SCRIPTS, 'prepare.sh')], { encoding: 'utf8' });
 
@@ -55,12 +61,15 @@ if (machine.status === UNAVAILABLE) {
     const { at } = workspace(t);
     writeFileSync(at('disk.img'), '');
     truncateSync(at('disk.img'), 96 * 1_048_576);
-    writeFileSync(at('run.sh'), guestScript(vm));
-    const qemu = spawn('bash', [path.join(SCRIPTS, 'boot.sh'), vm, at('run.sh'), at('disk.img')], { stdio: ['ignore', 'pipe', 'pipe'] });
+    packProgram(at('program.tar'), vm);
+    writeFileSync(at('run.sh'), GUEST_SCRIPT);
+    const qemu = spawn('bash', [path.join(SCRIPTS, 'boot.sh'), vm, at('run.sh'), at('disk.img'), at('program.tar')], {
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
     t.teardown(() => qemu.kill('SIGKILL'));
     const { stdout, stderr } = await ended(qemu);
     text = stdout + stderr;
-    verdicts = [...text.matchAll(/^@@@ (\{.*\})\r*$/gm)].map(([, json = '']) => JSON.parse(json));
+    verdicts = [...text.matchAll(/@@@ (\{.*\})/g)].map(([, json = '']) => JSON.parse(json));
     t.is(verdicts.length, Object.keys(SCENARIOS).length, text);
     t.log(verdicts.map(({ title, seconds }) => `${seconds} s: ${title}`).join('\n'));
   });

@@ -25,6 +25,7 @@ function fakeTerminal(isInteractive: boolean): { terminal: Terminal; lines: stri
     isInteractive,
     signal: new AbortController().signal,
     askSecret: () => Promise.resolve(undefined),
+    askLine: () => Promise.resolve(undefined),
   };
   return { terminal, lines };
 }

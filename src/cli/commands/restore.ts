@@ -1,6 +1,7 @@
 import { errnoOf, ioError, TimebandError } from '../../../bands/errors.ts';
 import type { SessionDirectory } from '../../../bands/store/session-directory.ts';
 import { BandPool } from '../../../bands/workers/band-pool.ts';
+import { Lease } from '../../leases.ts';
 import { type DamagedRange, formatRanges, restoreSession, streamSession } from '../../restore.ts';
 import { splitVolumeAndSession } from '../../session-spec.ts';
 import { findRollback } from '../../sync/rollback.ts';
@@ -26,6 +27,13 @@ export function addRestore(define: Define): void {
       await context.withRepository(async (repository, catalog) => {
         const volume = await repository.volume(name);
         const opened = await volume.openSession(await volume.resolve(session));
+        await using _lease = await Lease.take({
+          locks: repository.layout.locks,
+          volume: name,
+          volumeId: volume.id,
+          sessionId: opened.sessionId,
+          command: `restore ${name}@${opened.sessionId}`,
+        });
         const newest = (await volume.sessionIds()).at(-1);
         const rollback = newest === opened.sessionId ? await findRollback({ catalog, volume, newest: opened }) : undefined;
         if (rollback !== undefined) context.warn(`${rollback}. Sessions may have been removed, or the repository put back to an older state.`);

@@ -1,6 +1,7 @@
 import { TimebandError } from '../../../bands/errors.ts';
 import { toHex } from '../../../bands/format/bytes.ts';
 import { parseSessionId } from '../../../bands/format/session-id.ts';
+import { sessionSizes } from '../../deletion/sizes.ts';
 import { splitVolumeAndSession } from '../../session-spec.ts';
 import { type SessionSummary, summarizeSessions } from '../../sessions.ts';
 import type { Define } from '../define.ts';
@@ -8,7 +9,7 @@ import { EXIT } from '../exit-codes.ts';
 import { formatBytes, formatTable, formatTime } from '../text.ts';
 
 /** A session as --json shows it; the fields stay. */
-function toJson({ volume, session, manifest, labels, problem }: SessionSummary): Record<string, unknown> {
+function toJson({ volume, session, manifest, labels, sizes, problem }: SessionSummary): Record<string, unknown> {
   return {
     volume,
     session,
@@ -20,10 +21,14 @@ function toJson({ volume, session, manifest, labels, problem }: SessionSummary):
     changedBands: manifest?.totals.changedBands ?? null,
     storedBytes: manifest?.totals.storedBytes ?? null,
     writtenBytes: manifest?.totals.writtenBytes ?? null,
+    addedBytes: sizes?.addedBytes ?? null,
+    freedBytes: sizes?.freedBytes ?? null,
     base: manifest?.base?.sessionId ?? null,
     source: manifest?.source ?? null,
     tags: labels?.tags ?? [],
     note: labels?.note ?? '',
+    protected: labels?.isProtected ?? false,
+    verified: labels?.verified === undefined ? null : { at: new Date(labels.verified.atMs).toISOString(), data: labels.verified.withData },
     problem: problem ?? null,
   };
 }
@@ -36,24 +41,25 @@ export function addSessions(define: Define): void {
     async (context, [name]) => {
       await context.withRepository(async (repository, catalog) => {
         const volumes = typeof name === 'string' ? [await repository.volume(name)] : (await repository.listVolumes()).volumes;
-        const summaries = (await Promise.all(volumes.map((volume) => summarizeSessions(volume, catalog)))).flat();
+        const summaries = (await Promise.all(volumes.map((volume) => summarizeSessions(volume, { catalog, withSizes: true })))).flat();
         for (const { volume, session, problem } of summaries) if (problem !== undefined) context.warn(`${volume}@${session} is damaged: ${problem}`);
         if (summaries.some(({ problem }) => problem !== undefined)) context.exitCode = EXIT.incomplete;
         const table = formatTable(
-          ['VOLUME', 'SESSION', 'TIME', '>SIZE', '>CHANGED', '>ADDED', '>STORED', 'TAGS', 'NOTE'],
-          summaries.map(({ volume, session, manifest, labels }) => [
+          ['VOLUME', 'SESSION', 'TIME', '>SIZE', '>CHANGED', '>ADDED', '>FREES', '>STORED', 'TAGS', 'NOTE'],
+          summaries.map(({ volume, session, manifest, labels, sizes }) => [
             volume,
             session,
             formatTime(parseSessionId(session) ?? 0),
             ...(manifest === undefined
-              ? ['?', '?', '?', '?']
+              ? ['?', '?', '?', '?', '?']
               : [
                   formatBytes(manifest.sizeBytes),
                   `${manifest.totals.changedBands} bands`,
-                  formatBytes(manifest.totals.writtenBytes),
+                  sizes === undefined ? '?' : formatBytes(sizes.addedBytes),
+                  sizes === undefined ? '?' : formatBytes(sizes.freedBytes),
                   formatBytes(manifest.totals.storedBytes),
                 ]),
-            (labels?.tags ?? []).join(','),
+            [...(labels?.isProtected === true ? ['(protected)'] : []), ...(labels?.tags ?? [])].join(','),
             labels?.note ?? '',
           ]),
         );
@@ -89,7 +95,7 @@ export function addSessions(define: Define): void {
           ['folder', opened.directory],
         ];
         context.print(rows.map(([key = '', value = '']) => `${key.padEnd(8)} ${value}`).join('\n'), {
-          ...toJson({ volume: name, session: id, manifest, labels, problem: undefined }),
+          ...toJson({ volume: name, session: id, manifest, labels, sizes: (await sessionSizes(volume)).get(id), problem: undefined }),
           started: new Date(manifest.startedMs).toISOString(),
           finished: new Date(manifest.finishedMs).toISOString(),
           manifestSha256: toHex(opened.manifestDigest),

@@ -16,7 +16,7 @@ export function addVolumes(define: Define): void {
         const damaged = unreadable.map(({ id, error }) => ({ id, message: error.message }));
         const rows: { name: string; id: string; sessions: number; newest: SessionSummary | undefined; bandBytes: number }[] = [];
         for (const volume of volumes) {
-          const summaries = await summarizeSessions(volume, catalog).catch(
+          const summaries = await summarizeSessions(volume, { catalog }).catch(
             (error: unknown) => void damaged.push({ id: volume.id, message: messageOf(error) }),
           );
           if (summaries !== undefined)

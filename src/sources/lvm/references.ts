@@ -76,6 +76,15 @@ export function referencesOf(volumes: readonly LogicalVolume[], owner: SourceOwn
   return volumes.filter((volume) => isOurs(volume) && volume.tags.includes(ownerTag(owner)));
 }
 
+/** Those of `owner` that are bound to a session. */
+export function boundReferences(volumes: readonly LogicalVolume[], owner: SourceOwner | undefined): LogicalVolume[] {
+  return owner === undefined ? [] : referencesOf(volumes, owner).filter(isBound);
+}
+
+function isBound({ tags }: LogicalVolume): boolean {
+  return tags.some((tag) => tag.startsWith(`${TAG}:session:`));
+}
+
 export function isBoundTo(volume: LogicalVolume, token: SessionToken): boolean {
   return volume.tags.includes(sessionTag(token));
 }
@@ -83,8 +92,7 @@ export function isBoundTo(volume: LogicalVolume, token: SessionToken): boolean {
 /** What killed processes left: snapshots of this owner, or of dry runs without one, that are bound to no session. */
 export function leftovers(volumes: readonly LogicalVolume[], owner: SourceOwner | undefined): LogicalVolume[] {
   return volumes.filter((volume) => {
-    const isUnbound = isOurs(volume) && !volume.tags.some((tag) => tag.startsWith(`${TAG}:session:`));
-    if (!isUnbound) return false;
+    if (!isOurs(volume) || isBound(volume)) return false;
     const maker = makerOf(volume);
     const state = maker === undefined ? 'unknown' : stateOf(maker);
     const isOwners = owner !== undefined && volume.tags.includes(ownerTag(owner));

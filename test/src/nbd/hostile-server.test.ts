@@ -262,6 +262,18 @@ test.serial('any bytes for an answer are an error or, by chance, an answer', asy
   t.pass();
 });
 
+test.serial('a server without structured replies is read by simple ones', async (t) => {
+  const client = await open(t, {
+    onOption: (option) => (option === OPTION.structuredReply ? encodeOptionReply(option, OPTION_ERROR.unsupported) : undefined),
+    onRequest: ({ cookie, offset, length }) => Buffer.concat([encodeSimpleReply({ error: 0, cookie }), new Uint8Array(length).fill(offset >>> 12)]),
+  });
+  t.deepEqual([...client.contexts], []);
+  const outs = Array.from({ length: 9 }, () => new Uint8Array(4096));
+  await Promise.all(outs.map((out, i) => client.read(i * 4096, out)));
+  for (const [i, out] of outs.entries()) t.true(out.every((byte) => byte === i));
+  await client.readExtents(() => t.fail('nothing is told'));
+});
+
 test.serial('a client that is closed ends its connection; what is under way fails', async (t) => {
   const socket = await serveScript(t, {});
   const client = await NbdClient.connect({ endpoint: { socket }, exportName: '' });

@@ -1,6 +1,18 @@
 /** qcow2 images as sources: what their bitmaps are believed, and what is left behind when things go wrong. */
 import { createHash } from 'node:crypto';
-import { cpSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, utimesSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -14,7 +26,7 @@ import { sameBytes } from '../../support/bytes.ts';
 import { BAND_256K, codeOf, type Lab, lab, makeFastRepository, openNamed } from '../../support/library.ts';
 import { readPart, writeParts } from '../../support/parts.ts';
 import { ended } from '../../support/processes.ts';
-import { bitmapsOf, diskOf, exporterFolders, makeQcow2, processesNaming, qemuIo, serveImage } from '../../support/qemu.ts';
+import { bitmapsOf, diskOf, exporterFolders, makeQcow2, processesNaming, qemuIo, serve, serveImage } from '../../support/qemu.ts';
 import { PASSPHRASE, sh } from '../../support/workspace.ts';
 
 const MIB = 1_048_576;
@@ -86,7 +98,7 @@ test.serial('a sync reads what the bitmap names, and remembers where the disk is
   const second = await at.sync1();
   t.deepEqual(second.warnings, []);
   t.is(second.changedBands, 5);
-  t.true(second.readBytes <= 17 * BAND_256K, `read ${second.readBytes} bytes: those bands and the sample`);
+  t.true(second.readBytes <= (5 + 16 + 8) * BAND_256K, `read ${second.readBytes} bytes: those bands, the sample and the marks`);
   await verify(t, at, second);
 
   const third = await at.sync1();
@@ -161,7 +173,7 @@ test.serial('a dry run changes nothing in the image, and starts nothing that sta
   const bound = digest(at.image);
   const dry = await at.sync1(undefined, { isDryRun: true });
   t.deepEqual([dry.changedBands, dry.warnings], [1, []]);
-  t.true(dry.readBytes <= 17 * BAND_256K, 'it uses the bitmap');
+  t.true(dry.readBytes <= (1 + 16 + 8) * BAND_256K, 'it uses the bitmap');
   t.is(digest(at.image), bound);
   leavesNothing(t, at);
 });
@@ -184,6 +196,32 @@ test.serial('an exporter that is killed fails the sync, and the next one counts 
   const second = await at.sync1();
   t.deepEqual([second.base, second.warnings, second.changedBands], [first.session, [], 100]);
   await verify(t, at, second);
+});
+
+test.serial('an exporter that a killed sync left is ended by the next one', async (t) => {
+  const at = await scene(t);
+  await at.sync1(at.image);
+  const left = at.at('timeband-nbd-0123456789abcdef');
+  at.folder('timeband-nbd-0123456789abcdef');
+  const { id } = await at.repository.volume('disk');
+  writeFileSync(at.at('state', at.repository.id, 'qcow2', `${id}.exporter`), left);
+  const socket = path.join(left, 'nbd.sock');
+  const exporter = await serve(t, socket, 'qemu-nbd', '--read-only', `--socket=${socket}`, '-f', 'qcow2', at.image);
+  const end = ended(exporter);
+  t.is((await at.sync1()).status, 'unchanged');
+  t.is((await end).signal, 'SIGKILL');
+  t.false(existsSync(left));
+  t.is(bitmapsOf(at.image).length, 1);
+  leavesNothing(t, at);
+});
+
+test.serial('without setpriv the exporter is started by itself', async (t) => {
+  const at = await scene(t);
+  const bin = at.folder('bin');
+  for (const tool of ['qemu-img', 'qemu-io', 'qemu-nbd', 'sync']) symlinkSync(sh('which', tool).trim(), path.join(bin, tool));
+  const result = await at.cliIn({ PATH: bin }, 'sync', `disk=${at.image}`, '--band-size', '256K');
+  t.deepEqual([result.status, bitmapsOf(at.image).length], [0, 1], result.stderr);
+  leavesNothing(t, at);
 });
 
 test.serial('a sync that is aborted leaves the image as it was', async (t) => {
@@ -245,6 +283,19 @@ test.serial('a bitmap that is gone, is another, or was switched off is not belie
   const third = await at.sync1();
   isFull(t, third, /switched off/);
   await verify(t, at, third);
+  const cleared = own();
+  qemuIo(at.image, 'write -P 7 5M 1M');
+  sh('qemu-img', 'bitmap', '--clear', at.image, cleared);
+  const full = await at.sync1();
+  isFull(t, full, /cleared or replaced/);
+  await verify(t, at, full);
+  const same = own();
+  sh('qemu-img', 'bitmap', '--remove', at.image, same);
+  qemuIo(at.image, 'write -P 8 6M 1M');
+  sh('qemu-img', 'bitmap', '--add', at.image, same);
+  const again = await at.sync1();
+  isFull(t, again, /cleared or replaced/);
+  await verify(t, at, again);
   sh('qemu-img', 'bitmap', '--add', at.image, 'of-somebody-else');
   const fourth = await at.sync1();
   t.is(fourth.status, 'unchanged');

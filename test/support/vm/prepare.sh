@@ -28,7 +28,7 @@ base=${TMPDIR:-/tmp}/timeband-vm-$(id -u)
 mkdir -p -m 700 "$base"
 [ -O "$base" ] && [ ! -L "$base" ] || unavailable "$base belongs to somebody else"
 # The number is that of this script's layout: raise it when the modules or the steps below change.
-vm=$base/1-$release-$(candidate qemu-system-x86)-$(candidate lvm2)
+vm=$base/2-$release-$(candidate qemu-system-x86)-$(candidate lvm2)
 exec 9>"$base/lock"
 flock 9
 if [ -e "$vm/initrd.gz" ]; then
@@ -67,6 +67,13 @@ for module in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev vir
   [ -n "$file" ] || continue # built into the kernel
   cp "$file" "$initrd/modules/"
   echo "$module.ko" >>"$initrd/modules/order"
+done
+# The tools that run in the machine, with their libraries: they are copied into its memory, where they start faster.
+mkdir -p "$work"/tools/{bin,lib}
+for tool in lvm dmsetup thin_delta; do
+  cp -L "$(find "$work/root" -path "*/sbin/$tool" | head -n 1)" "$work/tools/bin/"
+  LD_LIBRARY_PATH=$work/root/usr/lib/x86_64-linux-gnu:$work/root/lib/x86_64-linux-gnu ldd "$work/tools/bin/$tool" |
+    sed -n 's/.* => \(\/[^ ]*\) .*/\1/p' | while read -r library; do cp -L "$library" "$work/tools/lib/"; done
 done
 rm -rf "$work"/root/lib/modules "$work"/root/usr/lib/modules "$work"/root/boot "$work"/root/usr/share/doc
 

@@ -1,0 +1,37 @@
+/** Changing what may change of a session after it was made: tags, note, protection. No band is touched. */
+import { randomBytes } from 'node:crypto';
+import path from 'node:path';
+import { checkTag, type Labels, labelsCodec } from '../bands/format/labels.ts';
+import { RECORD_NONCE_BYTES, sealRecord } from '../bands/format/record.ts';
+import { replaceFile } from '../bands/store/files.ts';
+import { SESSION_FILES } from '../bands/store/session-directory.ts';
+import { Lock } from './locks.ts';
+import type { Repository } from './repository.ts';
+import type { Volume } from './volume.ts';
+
+/** A lock that is held for moments. */
+const LABELS_LOCK_ATTEMPTS = 100;
+
+/** Replaces a session's labels by what `change` makes of them. @throws TimebandError SESSION_NOT_FOUND, LOCKED, RECORD_CORRUPT, NO_SPACE */
+export async function changeLabels(
+  repository: Repository,
+  session: { readonly volume: Volume; readonly sessionId: string },
+  change: (labels: Labels) => Labels,
+): Promise<Labels> {
+  const { volume, sessionId } = session;
+  await using _lock = await Lock.acquire(repository.layout.locks, {
+    scope: `labels-${volume.id}`,
+    what: `the labels of volume "${volume.name}"`,
+    command: `label ${volume.name}@${sessionId}`,
+    attempts: LABELS_LOCK_ATTEMPTS,
+  });
+  const before = await volume.readLabels(sessionId);
+  const changed = change(before);
+  const after: Labels = { ...changed, tags: [...new Set(changed.tags)].sort() };
+  for (const tag of after.tags) checkTag(tag);
+  const { keys, volumeId } = volume.context;
+  const nonce = randomBytes(RECORD_NONCE_BYTES);
+  const sealed = sealRecord(keys.recordsKey, { kind: 'labels', at: sessionId, volumeId }, { nonce, plain: labelsCodec.encode(after) });
+  await replaceFile(path.join(volume.sessionPath(sessionId), SESSION_FILES.labels), sealed);
+  return after;
+}
