@@ -2,7 +2,7 @@
 import { parseSessionId } from '../../bands/format/session-id.ts';
 import type { VolumeMap } from '../map.ts';
 import { type CellGrid, type CellState, cellGrid, describeLevel, heatOf, type MapCell, type MapNumbers, numbersOf } from './map-cells.ts';
-import { describeCell, describeHeat, describeSession, formatOffset, percent } from './map-text.ts';
+import { describeCell, describeHeat, describeSession, describeSpan, formatOffset, percent } from './map-text.ts';
 import { formatBytes, formatTime, printable } from './text.ts';
 
 const WIDTH = 960;
@@ -155,12 +155,11 @@ function sessionPanel(map: VolumeMap, numbers: MapNumbers): Panel {
   };
 }
 
-function heatPanel({ sessions }: VolumeMap, { levels, heatBytes }: MapNumbers): Panel {
-  const day = (id = ''): string => formatTime(parseSessionId(id) ?? 0).slice(0, 10);
+function heatPanel(map: VolumeMap, { levels, heatBytes }: MapNumbers): Panel {
   const texts = ['never', ...levels.map((level) => (level.to === 1 ? 'once' : `${describeLevel(level)} times`))];
   return {
     title: 'How often each part changed',
-    subtitle: `${sessions.length} session${sessions.length === 1 ? '' : 's'} after the first, ${day(sessions[0])} to ${day(sessions.at(-1))}; a square shows its busiest band`,
+    subtitle: `${describeSpan(map)}; a square shows its busiest band`,
     paint: ({ changes }) => HEAT_PAINT[heatOf(changes, levels)] ?? STATE_PAINT.empty,
     legend: texts.map((text, i) => [HEAT_PAINT[i] ?? STATE_PAINT.empty, `${text} · ${formatBytes(heatBytes[i] ?? 0)}`] as const),
   };

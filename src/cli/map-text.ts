@@ -75,11 +75,15 @@ export function describeSession(map: VolumeMap, numbers: MapNumbers): string {
   return `This session: ${data}; ${formatBytes(numbers.changedBytes)} (${numbers.changedBands} bands) changed since ${map.base}`;
 }
 
-export function describeHeat({ sessions }: VolumeMap, { mostChanges }: MapNumbers): string {
-  if (sessions.length === 0) return 'How often each part changed: unknown yet, there is one session';
-  const day = (id = ''): string => formatTime(parseSessionId(id) ?? 0).slice(0, 10);
-  const span = `${day(sessions[0])} to ${day(sessions.at(-1))}`;
-  return `How often each part changed: ${sessions.length} sessions after the first, ${span}; at most ${mostChanges} times`;
+export function describeHeat(map: VolumeMap, { mostChanges }: MapNumbers): string {
+  if (map.sessions.length === 0) return 'How often each part changed: unknown yet, there is one session';
+  return `How often each part changed: ${describeSpan(map)}; at most ${mostChanges === 1 ? 'once' : `${mostChanges} times`}`;
+}
+
+/** `24 sessions after the first, 2026-11-01 to 2026-11-24`. */
+export function describeSpan({ sessions }: VolumeMap): string {
+  const [from = '', to = ''] = [sessions[0], sessions.at(-1)].map((id = '') => formatTime(parseSessionId(id) ?? 0).slice(0, 10));
+  return `${sessions.length} session${sessions.length === 1 ? '' : 's'} after the first, ${from === to ? `on ${from}` : `${from} to ${to}`}`;
 }
 
 function heatEntries({ levels, heatBytes }: MapNumbers): (readonly [Ink, string])[] {

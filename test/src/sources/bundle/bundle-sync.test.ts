@@ -14,10 +14,13 @@ import {
   writeSync,
 } from 'node:fs';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test, { type ExecutionContext } from 'ava';
 import { BandPool } from '../../../../bands/workers/band-pool.ts';
 import { checkRepository } from '../../../../src/check/check.ts';
 import { restoreSession } from '../../../../src/restore.ts';
+import { bundleDriver } from '../../../../src/sources/bundle/bundle-source.ts';
+import type { SourceView } from '../../../../src/sources/source.ts';
 import type { SyncOptions, SyncResult } from '../../../../src/sync/sync.ts';
 import { type BundleShape, MIB, ModelBundle } from '../../../support/bundles.ts';
 import { fill, sameBytes } from '../../../support/bytes.ts';
@@ -131,17 +134,17 @@ for (const [bandMib, sizeBytes] of [
     const { bundle } = story;
     const roll = dice(bandMib);
     let informed = 0;
-    for (let round = 0; round < 18; round++) {
+    for (let round = 0; round < 15; round++) {
       for (let i = roll(5); i >= 0; i--) change(bundle, roll, `${bandMib} ${round} ${i}`);
       if (round % 8 === 7) replaceByCopy(bundle);
-      if (round === 13) bundle.resize(sizeBytes - 700 * 512);
-      if (round === 16) bundle.resize(sizeBytes + MIB);
+      if (round === 10) bundle.resize(sizeBytes - 700 * 512);
+      if (round === 12) bundle.resize(sizeBytes + MIB);
       if (round % 6 === 5) await bundle.settle();
       const result = await story.sync({ verifiesChanges: roll(3) === 0 });
       if (!readsAll(result)) informed++;
     }
     await story.verify();
-    t.true(informed >= 9, `${informed} syncs knew what changed`);
+    t.true(informed >= 7, `${informed} syncs knew what changed`);
     t.is(story.records().length, 1);
     const { findings } = await checkRepository(story.at.repository, { pool, withData: true });
     t.deepEqual(findings, []);
@@ -156,6 +159,15 @@ test('bands whose size fits no block are read right, also where they straddle ou
   await story.sync();
   story.bundle.fill(MIB + 500, 24, 'edge');
   await story.sync();
+  await story.verify();
+});
+
+test('our bands of 64 MiB are read from many small files, with few of them open at once', async (t) => {
+  const story = await Story.begin(t, { sizeBytes: 330 * MIB, bandBytes: MIB });
+  for (let i = 0; i < 330; i++) story.bundle.fill(i * MIB + (i % 7) * 1000, 700, `band ${i}`);
+  await story.sync({ bandBytes: 64 * MIB });
+  story.bundle.fill(200 * MIB, 10, 'more');
+  await story.sync({ bandBytes: 64 * MIB });
   await story.verify();
 });
 
@@ -178,15 +190,43 @@ test('once a bundle is at rest only what changed is read', async (t) => {
   await story.verify();
 });
 
-test('writes in the same tick as the look, under restored times, are found at the next sync', async (t) => {
+test('a write under restored times is found, long after the look', async (t) => {
   const story = await Story.begin(t);
   story.bundle.fill(0, 24 * MIB, 'all');
-  for (let round = 0; round < 8; round++) {
-    await story.sync();
-    story.bundle.writeUnderOldTimes(round * MIB, fill(`again ${round}`, 4096));
-  }
+  await story.bundle.settle();
   await story.sync();
+  story.bundle.writeUnderOldTimes(5 * MIB, fill('again', 4096));
+  const result = await story.sync({ verifiesChanges: true });
+  t.false(readsAll(result));
+  t.is(result.changedBands, 1);
   await story.verify();
+});
+
+test('where the clock of the file system ticks once a second, writes in the same tick as the look are found', async (t) => {
+  const at = await lab(t, pool);
+  sh('truncate', '-s', '64M', at.at('coarse.img'));
+  sh('mkfs.ext4', '-q', '-F', '-I', '128', at.at('coarse.img')); // inodes that small hold whole seconds only
+  sh('mount', '-o', 'loop', at.at('coarse.img'), at.folder('coarse'));
+  const bundle = new ModelBundle(at.at('coarse', 'disk.sparsebundle'), { sizeBytes: 4 * MIB, bandBytes: MIB });
+  const token = { repositoryId: '11'.repeat(16), volumeId: '22'.repeat(16), commitId: '33'.repeat(16) };
+  const open = (): Promise<SourceView> => bundleDriver.open(bundle.folder, { owner: token, stateDirectory: at.at('state'), isDryRun: false });
+  let hits = 0;
+  for (let attempt = 0; attempt < 20 && hits < 3; attempt++) {
+    await sleep(1000 - (Date.now() % 1000));
+    bundle.fill(0, 4 * MIB, `before ${attempt}`);
+    const before = statSync(bundle.band(2), { bigint: true });
+    const look = await open();
+    bundle.fill(2 * MIB, 100, `after ${attempt}`);
+    await look.bind(token);
+    await look.close();
+    const after = statSync(bundle.band(2), { bigint: true });
+    if (after.ctimeNs === before.ctimeNs && after.mtimeNs === before.mtimeNs) hits++;
+    const view = await open();
+    const changes = await view.changesSince(token);
+    await view.close();
+    t.true(changes.isKnown && changes.ranges.some(({ offset, length }) => offset <= 2 * MIB && offset + length >= 3 * MIB));
+  }
+  t.true(hits > 0, 'some write came within the tick');
 });
 
 test('what is written while a sync reads is warned of, and read by the next sync', async (t) => {
@@ -194,7 +234,7 @@ test('what is written while a sync reads is warned of, and read by the next sync
   story.bundle.fill(0, 24 * MIB, 'all');
   await story.bundle.settle();
   await story.sync();
-  for (let round = 0; round < 6; round++) {
+  for (let round = 0; round < 4; round++) {
     story.bundle.fill(3 * MIB, 100, `before ${round}`);
     let seen = 0;
     const onProgress = (): void => {
@@ -247,7 +287,7 @@ test('after kill -9 at any moment the next sync is right, and no record is left 
     () => state().length > 1 && incomingFiles(at.repo).length === 0,
   ];
   let kills = 0;
-  for (let round = 0; round < 12; round++) {
+  for (let round = 0; round < 9; round++) {
     for (let i = 0; i < 6; i++) bundle.fill(((round * 7 + i * 11) % 48) * MIB, MIB, `${round} ${i}`);
     const isTime = moments[round % moments.length] ?? (() => true);
     const { signal } = await signalWhen(at.start('sync', `disk=${bundle.folder}`), 'SIGKILL', isTime);
