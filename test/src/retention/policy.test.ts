@@ -192,6 +192,14 @@ test('a volume that is no longer backed up loses nothing to time', (t) => {
     t.deepEqual(keptAt(times, rules, 'utc', Date.parse('2030-01-01T00:00Z')), times);
 });
 
+test('a session that is exactly as old as the limit stays; the limit counts from now', (t) => {
+  const times = ['2026-11-10T11:59:59.999Z', '2026-11-10T12:00:00.000Z', '2026-11-11T12:00:00.000Z'];
+  const rules: RetentionRules = { keepLast: 1, olderThan: parseDuration('10d') };
+  t.deepEqual(keptAt(times, rules, 'utc', Date.parse('2026-11-20T12:00Z')), times.slice(1));
+  t.deepEqual(keptAt(times, rules, 'utc', Date.parse('2026-12-20T12:00Z')), times.slice(2));
+  t.deepEqual(keptAt(times, rules, 'utc', Date.parse('2026-11-01T12:00Z')), times, 'now is before all of them');
+});
+
 test('without sessions there are no decisions; without rules there is an error all the same', async (t) => {
   const options = { nowMs: NOW, timeZone: 'utc' };
   t.deepEqual(applyRetention([], { keepLast: 1 }, options), []);
