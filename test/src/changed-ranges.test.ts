@@ -41,15 +41,19 @@ test('a file that is not there is an error of that file', async (t) => {
   t.is(await codeOf(() => readChangedRanges('/nowhere/ranges')), 'IO_ERROR');
 });
 
+const BANDS = 40;
+/** Bands that every sync reads besides, as an audit of what the source says. */
+const AUDITED = 16;
+
 async function synced(at: Lab): Promise<string> {
-  writeParts(at.at('disk.img'), 20 * BAND_256K, [{ at: 0, bytes: fill('all', 20 * BAND_256K) }]);
+  writeParts(at.at('disk.img'), BANDS * BAND_256K, [{ at: 0, bytes: fill('all', BANDS * BAND_256K) }]);
   return (await at.sync('disk', at.at('disk.img'))).session ?? '';
 }
 
 test('only the bands that the ranges touch are read; the others are linked unread', async (t) => {
   const at = await lab(t, pool);
   const since = await synced(at);
-  writeParts(at.at('disk.img'), 20 * BAND_256K, [
+  writeParts(at.at('disk.img'), BANDS * BAND_256K, [
     { at: 5 * BAND_256K - 1, bytes: Uint8Array.of(1, 2) },
     { at: 12 * BAND_256K, bytes: new Uint8Array(BAND_256K) },
   ]);
@@ -60,7 +64,8 @@ test('only the bands that the ranges touch are read; the others are linked unrea
     { offset: 1000 * BAND_256K, length: 5 },
   ];
   const result = await at.sync('disk', undefined, { changes: { since, ranges } });
-  t.like(result, { changedBands: 3, writtenBands: 2, linkedBands: 17, zeroBands: 1, readBytes: 3 * BAND_256K, warnings: [] });
+  t.like(result, { changedBands: 3, writtenBands: 2, linkedBands: BANDS - 3, zeroBands: 1, missedBands: 0, warnings: [] });
+  t.true(result.readBytes >= 3 * BAND_256K && result.readBytes <= (3 + AUDITED) * BAND_256K);
   await restoreSession({ session: await at.session('disk'), target: at.at('restored.img'), pool });
   t.is(firstWrongByte(at.at('restored.img'), at.at('disk.img')), undefined);
 });
@@ -68,29 +73,53 @@ test('only the bands that the ranges touch are read; the others are linked unrea
 test('ranges that count from another session are not believed: everything is read, with a warning', async (t) => {
   const at = await lab(t, pool);
   const since = await synced(at);
-  writeParts(at.at('disk.img'), 20 * BAND_256K, [{ at: 0, bytes: fill('second', 512) }]);
+  writeParts(at.at('disk.img'), BANDS * BAND_256K, [{ at: 0, bytes: fill('second', 512) }]);
   await at.sync('disk');
-  writeParts(at.at('disk.img'), 20 * BAND_256K, [{ at: 3 * BAND_256K, bytes: fill('third', 512) }]);
+  writeParts(at.at('disk.img'), BANDS * BAND_256K, [{ at: 3 * BAND_256K, bytes: fill('third', 512) }]);
   const result = await at.sync('disk', undefined, { changes: { since, ranges: [] } });
-  t.like(result, { changedBands: 1, readBytes: 20 * BAND_256K });
+  t.like(result, { changedBands: 1, readBytes: BANDS * BAND_256K });
   t.is(result.warnings.length, 1);
-  t.like(await at.sync('new', at.at('disk.img'), { changes: { since, ranges: [] } }), { readBytes: 20 * BAND_256K, writtenBands: 20 });
+  t.like(await at.sync('new', at.at('disk.img'), { changes: { since, ranges: [] } }), { readBytes: BANDS * BAND_256K, writtenBands: BANDS });
 });
 
-test('an empty change set makes no session, and reads nothing', async (t) => {
+test('an empty change set makes no session, and reads nothing but the audit', async (t) => {
   const at = await lab(t, pool);
   const since = await synced(at);
-  t.like(await at.sync('disk', undefined, { changes: { since, ranges: [] } }), { status: 'unchanged', readBytes: 0, session: since });
+  const result = await at.sync('disk', undefined, { changes: { since, ranges: [] } });
+  t.like(result, { status: 'unchanged', session: since });
+  t.true(result.readBytes <= AUDITED * BAND_256K);
 });
 
 test('the command line wants the ranges and the session together, for one volume, and reads only those', async (t) => {
   const at = await lab(t, pool);
   const since = await synced(at);
   writeFileSync(at.at('ranges'), `${7 * BAND_256K} 512\n`);
-  writeParts(at.at('disk.img'), 20 * BAND_256K, [{ at: 7 * BAND_256K, bytes: fill('second', 512) }]);
+  writeParts(at.at('disk.img'), BANDS * BAND_256K, [{ at: 7 * BAND_256K, bytes: fill('second', 512) }]);
   t.is((await at.cli('sync', 'disk', '--changed-ranges', at.at('ranges'))).status, 2);
   t.is((await at.cli('sync', 'disk', '--since', since)).status, 2);
   t.is((await at.cli('sync', 'disk', 'other', '--since', since, '--changed-ranges', at.at('ranges'))).status, 2);
   const { results } = await at.json('sync', 'disk', '--since', since, '--changed-ranges', at.at('ranges'));
-  t.like(results[0], { status: 'created', changedBands: 1, readBytes: BAND_256K });
+  t.like(results[0], { status: 'created', changedBands: 1, missedBands: 0 });
+  t.true(results[0].readBytes <= (1 + AUDITED) * BAND_256K);
+});
+
+test('ranges that leave out what changed are found out by the audit: everything is read, loudly, and the session is right', async (t) => {
+  const at = await lab(t, pool);
+  const since = await synced(at);
+  writeParts(at.at('disk.img'), BANDS * BAND_256K, [{ at: 0, bytes: fill('other', BANDS * BAND_256K) }]);
+  writeFileSync(at.at('ranges'), `${7 * BAND_256K} 512\n`);
+  const { status, stderr, stdout } = await at.cli('sync', 'disk', '--since', 'latest', '--changed-ranges', at.at('ranges'), '--json');
+  t.is(status, 3);
+  t.regex(stderr, /CANNOT BE TRUSTED/);
+  t.like(JSON.parse(stdout).results[0], { status: 'created', base: since, changedBands: BANDS, missedBands: BANDS - 1 });
+  await restoreSession({ session: await at.session('disk'), target: at.at('restored.img'), pool });
+  t.is(firstWrongByte(at.at('restored.img'), at.at('disk.img')), undefined);
+});
+
+test('with --verify-changes every band that was left out is found', async (t) => {
+  const at = await lab(t, pool);
+  await synced(at);
+  writeParts(at.at('disk.img'), BANDS * BAND_256K, [{ at: 33 * BAND_256K, bytes: fill('other', 512) }]);
+  const result = await at.sync('disk', undefined, { changes: { since: 'latest', ranges: [] }, verifiesChanges: true });
+  t.like(result, { status: 'created', changedBands: 1, missedBands: 1, readBytes: BANDS * BAND_256K });
 });
