@@ -30,6 +30,8 @@ const LOCK_NAME = /^[\w-]+\.[\w-]+\.json$/;
 const MAX_LOCK_BYTES = 4096;
 const ATTEMPTS = 5;
 const MAX_BACKOFF_MS = 60;
+/** Between attempts of somebody who was told to wait. */
+const WAITING_MS = 250;
 
 export interface LockRequest {
   /** What is locked: a volume's id in hex, or a word; no dots. */
@@ -40,6 +42,10 @@ export interface LockRequest {
   readonly command: string;
   /** How often to try: more for a lock that is only ever held for moments. */
   readonly attempts?: number;
+  /** How long to go on trying after that. */
+  readonly waitMs?: number | undefined;
+  /** Ends the waiting. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export class Lock {
@@ -53,6 +59,7 @@ export class Lock {
   static async acquire(directory: string, request: LockRequest): Promise<Lock> {
     await requireRealDirectory(directory);
     await createDirectory(directory, { allowExisting: true }); // a copy by a tool that leaves empty folders out lacks it
+    const waiting = new Waiting(request);
     for (let attempt = 1; ; attempt++) {
       const file = await announce(directory, request);
       const other = (await listLocks(directory, request.scope)).find((lock) => lock.file !== file && isHeld(lock));
@@ -61,8 +68,7 @@ export class Lock {
         return new Lock(file);
       }
       await rm(file, { force: true });
-      if (attempt >= (request.attempts ?? ATTEMPTS)) throw lockedError(other, request);
-      await sleep(Math.random() * MAX_BACKOFF_MS); // the other may be stepping back at this moment, too
+      await waiting.again(attempt, () => lockedError(other, request)); // the other may be stepping back at this moment, too
     }
   }
 
@@ -73,6 +79,7 @@ export class Lock {
   static async share(directory: string, request: LockRequest, against: string): Promise<Lock> {
     await requireRealDirectory(directory);
     await createDirectory(directory, { allowExisting: true });
+    const waiting = new Waiting(request);
     for (let attempt = 1; ; attempt++) {
       const file = await announce(directory, request);
       const other = (await listLocks(directory, against)).find(isHeld);
@@ -81,8 +88,7 @@ export class Lock {
         return new Lock(file);
       }
       await rm(file, { force: true });
-      if (attempt >= (request.attempts ?? ATTEMPTS)) throw lockedError(other, request);
-      await sleep(Math.random() * MAX_BACKOFF_MS);
+      await waiting.again(attempt, () => lockedError(other, request));
     }
   }
 
@@ -92,6 +98,26 @@ export class Lock {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.release();
+  }
+}
+
+/** The pauses between attempts. */
+class Waiting {
+  readonly #request: LockRequest;
+  readonly #untilMs: number;
+
+  constructor(request: LockRequest) {
+    this.#request = request;
+    this.#untilMs = performance.now() + (request.waitMs ?? 0);
+  }
+
+  /** Pauses before the next attempt, or throws what `failure` makes. */
+  async again(attempt: number, failure: () => TimebandError): Promise<void> {
+    const { attempts = ATTEMPTS, signal } = this.#request;
+    if (signal?.aborted === true) throw new TimebandError('interrupted while waiting for a lock; nothing was changed.', { code: 'INTERRUPTED' });
+    if (attempt < attempts) return await sleep(Math.random() * MAX_BACKOFF_MS);
+    if (performance.now() >= this.#untilMs) throw failure();
+    await sleep(WAITING_MS + Math.random() * MAX_BACKOFF_MS);
   }
 }
 

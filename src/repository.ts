@@ -49,6 +49,9 @@ export type Unlock = { readonly passphrase: string } | { readonly masterKey: Uin
 export interface OpenOptions {
   /** Gives each volume a cache of its index pages. */
   readonly pageCacheFor?: (volumeId: string) => PageCache | undefined;
+  /** How long to wait for the lock of a volume that somebody else holds; ended by the signal. */
+  readonly lockWaitMs?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** A volume whose record is missing or damaged; it never hides the others. */
@@ -159,12 +162,7 @@ export class Repository {
     const bandBytes = options.bandBytes ?? DEFAULT_BAND_BYTES;
     if (!isBandBytes(bandBytes))
       throw new TimebandError(`a band size of ${bandBytes} bytes is not possible: use a power of two from 256K to 64M.`, { code: 'USAGE' });
-    await using _lock = await Lock.acquire(this.layout.locks, {
-      scope: 'volumes',
-      what: 'the list of volumes',
-      command: `create volume ${name}`,
-      attempts: VOLUMES_LOCK_ATTEMPTS,
-    });
+    await using _lock = await this.#lockList(`create volume ${name}`);
     const { volumes, damaged } = await this.listVolumes();
     if (volumes.some((volume) => volume.name === name)) throw new TimebandError(`volume "${name}" exists already.`, { code: 'VOLUME_EXISTS' });
     if (damaged[0] !== undefined) {
@@ -179,11 +177,7 @@ export class Repository {
     const volumeId = randomBytes(ID_BYTES);
     const record: VolumeRecord = { name, bandBytes, createdMs: Date.now(), note: options.note ?? '' };
     const context = this.#contextOf(volumeId, bandBytes);
-    const sealed = sealRecord(
-      context.keys.recordsKey,
-      { kind: 'volume', volumeId },
-      { nonce: randomBytes(RECORD_NONCE_BYTES), plain: volumeRecordCodec.encode(record) },
-    );
+    const sealed = sealVolumeRecord(context, record);
     const temporary = path.join(this.layout.volumes, `${TEMPORARY_PREFIX}${toHex(volumeId)}`);
     const final = path.join(this.layout.volumes, toHex(volumeId));
     await createDirectory(temporary);
@@ -193,6 +187,27 @@ export class Repository {
     await rename(temporary, final);
     await syncDirectory(this.layout.volumes);
     return new Volume(final, record, { context, pageCache: this.#options.pageCacheFor?.(toHex(volumeId)) });
+  }
+
+  /** Takes the lock that whoever changes a volume holds. @throws TimebandError LOCKED, INTERRUPTED */
+  async lockVolume(volume: Volume, command: string): Promise<Lock> {
+    const { lockWaitMs: waitMs, signal } = this.#options;
+    return await Lock.acquire(this.layout.locks, { scope: volume.id, what: `volume "${volume.name}"`, command, waitMs, signal });
+  }
+
+  /** Replaces a volume's record by what `change` makes of it: its name, its note. @throws TimebandError VOLUME_EXISTS, USAGE, LOCKED */
+  async changeVolume(volume: Volume, change: (record: VolumeRecord) => VolumeRecord): Promise<VolumeRecord> {
+    await using _lock = await this.#lockList(`change volume ${volume.name}`);
+    const record = change(volume.record);
+    checkVolumeName(record.name);
+    if (record.name !== volume.name && (await this.listVolumes()).volumes.some(({ name }) => name === record.name))
+      throw new TimebandError(`volume "${record.name}" exists already; nothing was changed.`, { code: 'VOLUME_EXISTS' });
+    await replaceFile(volume.layout.record, sealVolumeRecord(volume.context, record));
+    return record;
+  }
+
+  async #lockList(command: string): Promise<Lock> {
+    return await Lock.acquire(this.layout.locks, { ...LIST_LOCK, command, attempts: VOLUMES_LOCK_ATTEMPTS });
   }
 
   /** Removes a volume that has no session: what a first sync that failed leaves. */
@@ -337,4 +352,12 @@ function configError(bytes: Uint8Array, file: string, cause: unknown): TimebandE
     cause,
     path: file,
   });
+}
+
+/** Held by whoever adds a volume, or changes one's name. */
+export const LIST_LOCK = { scope: 'volumes', what: 'the list of volumes' } as const;
+
+function sealVolumeRecord({ keys, volumeId }: VolumeContext, record: VolumeRecord): Uint8Array {
+  const nonce = randomBytes(RECORD_NONCE_BYTES);
+  return sealRecord(keys.recordsKey, { kind: 'volume', volumeId }, { nonce, plain: volumeRecordCodec.encode(record) });
 }

@@ -19,6 +19,7 @@ export interface CommonOptions {
   readonly json?: true;
   readonly quiet?: true;
   readonly debug?: true;
+  readonly lockWait?: string;
 }
 
 export function addCommonOptions(command: Command): Command {
@@ -28,6 +29,7 @@ export function addCommonOptions(command: Command): Command {
     .option('--passphrase-command <command>', 'run a command that prints the passphrase')
     .option('--json', 'print one JSON document on stdout')
     .option('--quiet', 'print nothing but errors and warnings')
+    .option('--lock-wait <seconds>', 'wait so long for a lock that another process holds')
     .option('--debug', 'show where an error came from');
 }
 
@@ -53,12 +55,23 @@ export class CommandContext {
     throw new TimebandError('which repository? Name it with --repo PATH or TIMEBAND_REPO.', { code: 'USAGE' });
   }
 
+  /** @throws TimebandError USAGE */
+  get lockWaitMs(): number {
+    const text = this.options.lockWait ?? '0';
+    if (/^\d{1,7}$/.test(text)) return Number(text) * 1000;
+    throw new TimebandError(`--lock-wait ${text}: give a number of seconds.`, { code: 'USAGE' });
+  }
+
   /** Opens the repository, and the catalog beside it, for the time of `run`. */
   async withRepository<T>(run: (repository: Repository, catalog: Catalog) => Promise<T>): Promise<T> {
     const { config } = await readConfig(repositoryLayout(this.repositoryPath)); // before anybody is asked for a passphrase
     const passphrase = await getPassphrase(this.options, this.terminal);
     await using catalog = new Catalog(this.stateDirectory, toHex(config.id), (message) => this.warn(message));
-    using repository = await Repository.open(this.repositoryPath, { passphrase }, { pageCacheFor: (volumeId) => catalog.pageCache(volumeId) });
+    using repository = await Repository.open(
+      this.repositoryPath,
+      { passphrase },
+      { pageCacheFor: (volumeId) => catalog.pageCache(volumeId), lockWaitMs: this.lockWaitMs, signal: this.terminal.signal },
+    );
     return await run(repository, catalog);
   }
 

@@ -18,6 +18,7 @@ import { addForgetSource, addSources } from './commands/sources.ts';
 import { addStats } from './commands/stats.ts';
 import { addSync } from './commands/sync.ts';
 import { addVolumes } from './commands/volumes.ts';
+import { addWithLock } from './commands/with-lock.ts';
 import { addCommonOptions, CommandContext, type CommonOptions } from './context.ts';
 import type { Define } from './define.ts';
 import { EXIT, EXIT_CODES } from './exit-codes.ts';
@@ -73,6 +74,7 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
     addLabels,
     addMount,
     addOpen,
+    addWithLock,
     addBreakLock,
   ])
     add(define);

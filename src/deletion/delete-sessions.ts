@@ -2,7 +2,7 @@
 import { TimebandError } from '../../bands/errors.ts';
 import type { Catalog } from '../catalog.ts';
 import { acquireForDeletion } from '../leases.ts';
-import { Lock } from '../locks.ts';
+import type { Lock } from '../locks.ts';
 import type { Repository } from '../repository.ts';
 import type { Volume } from '../volume.ts';
 import { emptyTrash, moveToTrash, removeTree } from './trash.ts';
@@ -22,7 +22,7 @@ export interface DeleteOptions {
 export async function deleteSessions(repository: Repository, volume: Volume, sessionIds: readonly string[], options: DeleteOptions): Promise<void> {
   const { locks, trash } = repository.layout;
   const { command } = options;
-  await using _lock = await Lock.acquire(locks, { scope: volume.id, what: `volume "${volume.name}"`, command });
+  await using _lock = await repository.lockVolume(volume, command);
   await emptyTrash(trash, [volume.layout.sessions]);
   const ids = await volume.sessionIds();
   checkDeletable(volume, ids, sessionIds, options.evenNewest ?? false);
@@ -67,7 +67,7 @@ async function rememberNewest(volume: Volume, catalog: Catalog | undefined): Pro
 export async function deleteVolume(repository: Repository, volume: Volume, options: DeleteOptions): Promise<void> {
   const { locks, trash, volumes } = repository.layout;
   const { command } = options;
-  await using _lock = await Lock.acquire(locks, { scope: volume.id, what: `volume "${volume.name}"`, command });
+  await using _lock = await repository.lockVolume(volume, command);
   const held: Lock[] = [];
   try {
     for (const sessionId of await volume.sessionIds()) {

@@ -1,7 +1,6 @@
 /** Looks at a volume's source as a sync would, and stops before the first band is read; and forgets what syncs kept there. */
 import { bandCountOf } from '../../bands/format/geometry.ts';
 import type { Catalog } from '../catalog.ts';
-import { Lock } from '../locks.ts';
 import type { Repository } from '../repository.ts';
 import { chooseSource, openSource, type SourceChoice } from '../sources/open-source.ts';
 import type { ChangeSet, SourceKind, SourceView } from '../sources/source.ts';
@@ -97,10 +96,6 @@ export async function forgetSource(repository: Repository, request: SourceReques
   const volume = await repository.volume(request.name);
   const location = await chooseLocation(request, { volume, catalog: environment.catalog });
   const { driver } = await chooseSource(location, request.sourceKind);
-  await using _lock = await Lock.acquire(repository.layout.locks, {
-    scope: volume.id,
-    what: `volume "${volume.name}"`,
-    command: `forget-source ${volume.name}`,
-  });
+  await using _lock = await repository.lockVolume(volume, `forget-source ${volume.name}`);
   return await driver.forget(location, { owner: ownerOf(repository, volume), stateDirectory: environment.stateDirectory, isDryRun: false });
 }

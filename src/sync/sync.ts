@@ -11,7 +11,6 @@ import type { SessionDirectory, VolumeContext } from '../../bands/store/session-
 import { BandPool } from '../../bands/workers/band-pool.ts';
 import type { Catalog } from '../catalog.ts';
 import { emptyTrash } from '../deletion/trash.ts';
-import { Lock } from '../locks.ts';
 import type { OnProgress } from '../progress.ts';
 import type { Repository } from '../repository.ts';
 import { chooseSource, openSource } from '../sources/open-source.ts';
@@ -112,11 +111,7 @@ export async function syncVolume(repository: Repository, options: SyncOptions, e
   };
   if (isDryRun) return await runWith(existing);
   const volume = existing ?? (await repository.createVolume(options.name, options.bandBytes === undefined ? {} : { bandBytes: options.bandBytes }));
-  await using _lock = await Lock.acquire(repository.layout.locks, {
-    scope: volume.id,
-    what: `volume "${volume.name}"`,
-    command: `sync ${volume.name}`,
-  });
+  await using _lock = await repository.lockVolume(volume, `sync ${volume.name}`);
   try {
     await clearIncoming(volume);
     await emptyTrash(repository.layout.trash, [volume.layout.sessions]);

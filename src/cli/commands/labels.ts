@@ -1,4 +1,5 @@
 import type { Labels } from '../../../bands/format/labels.ts';
+import type { VolumeRecord } from '../../../bands/format/volume-record.ts';
 import { changeLabels } from '../../labels.ts';
 import type { CommandContext } from '../context.ts';
 import type { Define } from '../define.ts';
@@ -31,10 +32,19 @@ export function addLabels(define: Define): void {
     (context, [session]) => change(context, session, (labels) => ({ ...labels, isProtected: false })),
   );
   define(
-    'note <session> <text>',
-    'change the note of NAME@SESSION',
+    'note <name> <text>',
+    'change the note of NAME@SESSION, or of the volume NAME',
     (command) => command,
-    (context, [session, text]) => change(context, session, (labels) => ({ ...labels, note: String(text) })),
+    async (context, [name, text]) => {
+      if (String(name).includes('@')) await change(context, name, (labels) => ({ ...labels, note: String(text) }));
+      else await changeRecord(context, String(name), (record) => ({ ...record, note: String(text) }));
+    },
+  );
+  define(
+    'rename <name> <new>',
+    'give a volume another name; no session is touched',
+    (command) => command,
+    (context, [name, renamed]) => changeRecord(context, String(name), (record) => ({ ...record, name: String(renamed) })),
   );
 }
 
@@ -50,5 +60,13 @@ async function change(context: CommandContext, text: unknown, edit: (labels: Lab
       ...(note === '' ? [] : [`"${note}"`]),
     ];
     context.print(`${name}@${sessionId}: ${parts.join('; ')}`, { volume: name, session: sessionId, tags, note, protected: isProtected });
+  });
+}
+
+async function changeRecord(context: CommandContext, name: string, edit: (record: VolumeRecord) => VolumeRecord): Promise<void> {
+  await context.withRepository(async (repository) => {
+    const volume = await repository.volume(name);
+    const { name: renamed, note } = await repository.changeVolume(volume, edit);
+    context.print(`${renamed}${note === '' ? '' : `: "${note}"`}`, { volume: renamed, id: volume.id, note });
   });
 }
