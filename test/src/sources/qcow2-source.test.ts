@@ -20,7 +20,7 @@ import { BandPool } from '../../../bands/workers/band-pool.ts';
 import { Repository } from '../../../src/repository.ts';
 import { restoreSession } from '../../../src/restore.ts';
 import { chooseSource } from '../../../src/sources/open-source.ts';
-import { qcow2Driver } from '../../../src/sources/qcow2-source.ts';
+import { qcow2Driver } from '../../../src/sources/qcow2/qcow2-source.ts';
 import type { SyncOptions, SyncResult } from '../../../src/sync/sync.ts';
 import { sameBytes } from '../../support/bytes.ts';
 import { BAND_256K, codeOf, type Lab, lab, makeFastRepository, openNamed } from '../../support/library.ts';

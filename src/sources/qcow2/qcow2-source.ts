@@ -4,17 +4,17 @@
  */
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
-import { messageOf, TimebandError } from '../../bands/errors.ts';
-import { type ByteRange, checkVolumeSize } from '../../bands/format/geometry.ts';
-import type { BandInput } from '../../bands/workers/tasks.ts';
-import type { DataMap } from './data-map.ts';
-import { typeOfLocation } from './image-source.ts';
-import { NbdData } from './nbd-data.ts';
-import { qcow2StateFolder } from './qcow2-bindings.ts';
-import { Qcow2Bitmaps } from './qcow2-bitmaps.ts';
+import { messageOf, TimebandError } from '../../../bands/errors.ts';
+import { type ByteRange, checkVolumeSize } from '../../../bands/format/geometry.ts';
+import type { BandInput } from '../../../bands/workers/tasks.ts';
+import type { DataMap } from '../data-map.ts';
+import { typeOfLocation } from '../image-source.ts';
+import { NbdData } from '../nbd/nbd-data.ts';
+import type { ChangeSet, SessionToken, SourceContext, SourceDriver, SourceProbe, SourceView } from '../source.ts';
+import { qcow2StateFolder } from './bindings.ts';
+import { Qcow2Bitmaps } from './bitmaps.ts';
 import { Qcow2Image, type Qcow2Info, readQcow2Header } from './qcow2-image.ts';
 import { endLeftExporter, QemuExporter } from './qemu-exporter.ts';
-import type { ChangeSet, SessionToken, SourceContext, SourceDriver, SourceProbe, SourceView } from './source.ts';
 
 /** Before a path: this is qcow2, and may have backing files. */
 const SCHEME = 'qcow2:';

@@ -12,11 +12,11 @@ import { readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { errnoOf, TimebandError } from '../../bands/errors.ts';
-import { utf8 } from '../../bands/format/bytes.ts';
-import { createDirectories, createDirectory, readRegularFile, replaceFile } from '../../bands/store/files.ts';
-import { NbdClient } from '../nbd/nbd-client.ts';
-import { BASE_ALLOCATION, DIRTY_BITMAP_PREFIX } from '../nbd/protocol.ts';
+import { errnoOf, TimebandError } from '../../../bands/errors.ts';
+import { utf8 } from '../../../bands/format/bytes.ts';
+import { createDirectories, createDirectory, readRegularFile, replaceFile } from '../../../bands/store/files.ts';
+import { NbdClient } from '../../nbd/nbd-client.ts';
+import { BASE_ALLOCATION, DIRTY_BITMAP_PREFIX } from '../../nbd/protocol.ts';
 import { notStarted, toolEnvironment, toolError } from './qemu-tools.ts';
 
 const EXPORT_NAME = 'disk';

@@ -4,10 +4,10 @@
  */
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
-import { TimebandError } from '../../bands/errors.ts';
-import { utf8 } from '../../bands/format/bytes.ts';
-import { createDirectories, readRegularFile, replaceFile } from '../../bands/store/files.ts';
-import type { SourceOwner } from './source.ts';
+import { TimebandError } from '../../../bands/errors.ts';
+import { utf8 } from '../../../bands/format/bytes.ts';
+import { createDirectories, readRegularFile, replaceFile } from '../../../bands/store/files.ts';
+import type { SourceOwner } from '../source.ts';
 
 const MAX_BYTES = 1_048_576;
 

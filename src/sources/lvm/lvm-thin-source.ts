@@ -5,15 +5,17 @@
  *
  * The kept snapshot is not active, is never activated at boot, and is told apart by its tags (lvm/references.ts).
  */
-import { messageOf, TimebandError } from '../../bands/errors.ts';
-import { type ByteRange, checkVolumeSize } from '../../bands/format/geometry.ts';
-import type { BandInput } from '../../bands/workers/tasks.ts';
-import { DataMap } from './data-map.ts';
-import { typeOfLocation } from './image-source.ts';
-import { encodeDeviceName, fullName, type VolumeName, volumeNameOfPath } from './lvm/device-name.ts';
-import type { LogicalVolume } from './lvm/lvs-report.ts';
-import { readPoolStatus, type ThinPool, withMetadataSnapshot } from './lvm/metadata-snapshot.ts';
-import { hasExternalOrigin, type ThinPoolStatus } from './lvm/pool-status.ts';
+import { messageOf, TimebandError } from '../../../bands/errors.ts';
+import { type ByteRange, checkVolumeSize } from '../../../bands/format/geometry.ts';
+import type { BandInput } from '../../../bands/workers/tasks.ts';
+import { DataMap } from '../data-map.ts';
+import { typeOfLocation } from '../image-source.ts';
+import type { ChangeSet, SessionToken, SourceContext, SourceDriver, SourceOwner, SourceProbe, SourceView } from '../source.ts';
+import { SourceFile } from '../source-file.ts';
+import { encodeDeviceName, fullName, type VolumeName, volumeNameOfPath } from './device-name.ts';
+import type { LogicalVolume } from './lvs-report.ts';
+import { readPoolStatus, type ThinPool, withMetadataSnapshot } from './metadata-snapshot.ts';
+import { hasExternalOrigin, type ThinPoolStatus } from './pool-status.ts';
 import {
   bindSnapshot,
   boundReferences,
@@ -25,12 +27,10 @@ import {
   referencesOf,
   removeReferences,
   removeSnapshot,
-} from './lvm/references.ts';
-import { type ThinDelta, ThinDeltaParser } from './lvm/thin-delta.ts';
-import { findThinVolume } from './lvm/thin-volume.ts';
-import { isInstalled, missingTool, runLines, runTool } from './lvm/tools.ts';
-import type { ChangeSet, SessionToken, SourceContext, SourceDriver, SourceOwner, SourceProbe, SourceView } from './source.ts';
-import { SourceFile } from './source-file.ts';
+} from './references.ts';
+import { type ThinDelta, ThinDeltaParser } from './thin-delta.ts';
+import { findThinVolume } from './thin-volume.ts';
+import { isInstalled, missingTool, runLines, runTool } from './tools.ts';
 
 /** Above this the user is warned: a pool that is full stops all its volumes. */
 const FULL_PERCENT = 90;

@@ -11,11 +11,11 @@
  */
 import { randomBytes, randomInt } from 'node:crypto';
 import { statfs } from 'node:fs/promises';
-import { messageOf, TimebandError } from '../../bands/errors.ts';
-import { SECTOR_BYTES } from '../../bands/format/geometry.ts';
-import { type Binding, Qcow2Bindings } from './qcow2-bindings.ts';
+import { messageOf, TimebandError } from '../../../bands/errors.ts';
+import { SECTOR_BYTES } from '../../../bands/format/geometry.ts';
+import type { SessionToken, SourceOwner } from '../source.ts';
+import { type Binding, Qcow2Bindings } from './bindings.ts';
 import { type Qcow2Image, type Qcow2Info, stampFiles } from './qcow2-image.ts';
-import type { SessionToken, SourceOwner } from './source.ts';
 
 const MIN_GRANULARITY_BYTES = 65_536;
 /** QEMU can ruin an image whose bitmaps it has no room to write. */

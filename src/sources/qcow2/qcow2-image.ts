@@ -1,9 +1,9 @@
 /** A qcow2 image as `qemu-img` tells of it and changes it: its size, its chain of backing files, its bitmaps. */
 import { open, rm, stat } from 'node:fs/promises';
-import { ioError, TimebandError } from '../../bands/errors.ts';
-import { viewOf } from '../../bands/format/bytes.ts';
-import { SECTOR_BYTES } from '../../bands/format/geometry.ts';
-import { typeOfLocation } from './image-source.ts';
+import { ioError, TimebandError } from '../../../bands/errors.ts';
+import { viewOf } from '../../../bands/format/bytes.ts';
+import { SECTOR_BYTES } from '../../../bands/format/geometry.ts';
+import { typeOfLocation } from '../image-source.ts';
 import { imageOptions, runQemuTool } from './qemu-tools.ts';
 
 /** "QFI" 0xfb, u32 version (2 or 3), u64 where the backing file's name is; in version 3 u64 features at byte 72. Big-endian. */

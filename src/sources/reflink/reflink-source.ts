@@ -5,16 +5,16 @@
 import { constants } from 'node:fs';
 import { access, realpath, statfs } from 'node:fs/promises';
 import path from 'node:path';
-import { errnoOf, ioError } from '../../bands/errors.ts';
-import { type ByteRange, checkVolumeSize } from '../../bands/format/geometry.ts';
-import type { BandInput } from '../../bands/workers/tasks.ts';
+import { errnoOf, ioError } from '../../../bands/errors.ts';
+import { type ByteRange, checkVolumeSize } from '../../../bands/format/geometry.ts';
+import type { BandInput } from '../../../bands/workers/tasks.ts';
+import { type DataMap, readDataMap } from '../data-map.ts';
+import { changedRanges, equalExtents } from '../extents.ts';
+import { typeOfLocation } from '../image-source.ts';
+import { readExtents } from '../read-extents.ts';
+import type { ChangeSet, SessionToken, SourceContext, SourceDriver, SourceOwner, SourceProbe, SourceView } from '../source.ts';
+import { SourceFile } from '../source-file.ts';
 import { Clones } from './clones.ts';
-import { type DataMap, readDataMap } from './data-map.ts';
-import { changedRanges, equalExtents } from './extents.ts';
-import { typeOfLocation } from './image-source.ts';
-import { readExtents } from './read-extents.ts';
-import type { ChangeSet, SessionToken, SourceContext, SourceDriver, SourceOwner, SourceProbe, SourceView } from './source.ts';
-import { SourceFile } from './source-file.ts';
 
 /** statfs magic numbers. */
 const FILE_SYSTEMS: ReadonlyMap<number, string> = new Map([

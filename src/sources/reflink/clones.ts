@@ -12,10 +12,10 @@ import { constants } from 'node:fs';
 import { copyFile, lstat, open, readdir, readFile, rename, rm, rmdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { errnoOf, ioError, messageOf, TimebandError } from '../../bands/errors.ts';
-import { utf8 } from '../../bands/format/bytes.ts';
-import { createDirectory, requireRealDirectory, syncDirectory, writeNewFile } from '../../bands/store/files.ts';
-import type { SessionToken, SourceOwner } from './source.ts';
+import { errnoOf, ioError, messageOf, TimebandError } from '../../../bands/errors.ts';
+import { utf8 } from '../../../bands/format/bytes.ts';
+import { createDirectory, requireRealDirectory, syncDirectory, writeNewFile } from '../../../bands/store/files.ts';
+import type { SessionToken, SourceOwner } from '../source.ts';
 
 const run = promisify(execFile);
 export const CLONES_FOLDER = '.timeband';

@@ -5,15 +5,15 @@
  * if the user says which session that is (`since=`), and only if this is the base. `since` is true once and not remembered.
  */
 
-import { TimebandError } from '../../bands/errors.ts';
-import { checkVolumeSize } from '../../bands/format/geometry.ts';
-import type { BandInput } from '../../bands/workers/tasks.ts';
-import { describeEndpoint, formatNbdAddress, type NbdAddress, parseNbdAddress } from '../nbd/nbd-address.ts';
-import { NbdClient } from '../nbd/nbd-client.ts';
-import { BASE_ALLOCATION, DIRTY_BITMAP_PREFIX } from '../nbd/protocol.ts';
-import type { DataMap } from './data-map.ts';
+import { TimebandError } from '../../../bands/errors.ts';
+import { checkVolumeSize } from '../../../bands/format/geometry.ts';
+import type { BandInput } from '../../../bands/workers/tasks.ts';
+import { describeEndpoint, formatNbdAddress, type NbdAddress, parseNbdAddress } from '../../nbd/nbd-address.ts';
+import { NbdClient } from '../../nbd/nbd-client.ts';
+import { BASE_ALLOCATION, DIRTY_BITMAP_PREFIX } from '../../nbd/protocol.ts';
+import type { DataMap } from '../data-map.ts';
+import type { ChangeSet, SessionToken, SourceDriver, SourceProbe, SourceView } from '../source.ts';
 import { NbdData } from './nbd-data.ts';
-import type { ChangeSet, SessionToken, SourceDriver, SourceProbe, SourceView } from './source.ts';
 
 class NbdView implements SourceView {
   readonly kind = 'nbd';

@@ -1,9 +1,9 @@
 /** A disk that is read over NBD: its bytes for the workers, where data is, and what a QEMU bitmap calls changed. */
-import { type ByteRange, mergeRanges } from '../../bands/format/geometry.ts';
-import type { BandInput } from '../../bands/workers/tasks.ts';
-import type { NbdClient } from '../nbd/nbd-client.ts';
-import { ALLOCATION, BASE_ALLOCATION, DIRTY_BITMAP_PREFIX } from '../nbd/protocol.ts';
-import { DataMap } from './data-map.ts';
+import { type ByteRange, mergeRanges } from '../../../bands/format/geometry.ts';
+import type { BandInput } from '../../../bands/workers/tasks.ts';
+import type { NbdClient } from '../../nbd/nbd-client.ts';
+import { ALLOCATION, BASE_ALLOCATION, DIRTY_BITMAP_PREFIX } from '../../nbd/protocol.ts';
+import { DataMap } from '../data-map.ts';
 import { SharedBuffers } from './shared-buffers.ts';
 
 /** Ranges with less than this between them are kept as one: memory is bounded, and a band is read as a whole anyway. */

@@ -1,6 +1,6 @@
 /** Running QEMU's tools: never through a shell, apart from our terminal's Ctrl-C, with file names that cannot be taken for anything else. */
 import { spawn } from 'node:child_process';
-import { errnoOf, TimebandError } from '../../bands/errors.ts';
+import { errnoOf, TimebandError } from '../../../bands/errors.ts';
 
 const MAX_OUTPUT_BYTES = 67_108_864;
 
