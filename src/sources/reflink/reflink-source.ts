@@ -106,6 +106,7 @@ async function openReflink(location: string, { owner, isDryRun }: SourceContext)
   const clone = await clones.freeze();
   try {
     const file = await SourceFile.open(clone);
+    if (isDryRun) await clones.discard(clone); // it stays readable; its name would outlive us if we were killed
     const { size } = await file.handle.stat();
     checkVolumeSize(size, location);
     return new ReflinkView(location, clones, { file, sizeBytes: size });
