@@ -45,7 +45,7 @@ class ReflinkView implements SourceView {
 
   async readDataMap(): Promise<DataMap | undefined> {
     try {
-      return await readDataMap({ fd: this.#file.handle.fd, path: this.#file.path, sizeBytes: this.sizeBytes });
+      return await readDataMap({ ...openFile(this.#file), sizeBytes: this.sizeBytes });
     } catch (error) {
       throw ioError(error, 'read the source', this.#file.path);
     }
@@ -60,11 +60,10 @@ class ReflinkView implements SourceView {
   }
 
   async #compare(reference: SourceFile): Promise<ChangeSet> {
-    const referenceFile = { fd: reference.handle.fd, path: reference.path };
     for (let attempt = 0; attempt < MAX_ATTEMPTS; attempt++) {
-      const before = await readExtents(referenceFile);
-      const now = await readExtents({ fd: this.#file.handle.fd, path: this.#file.path });
-      const after = await readExtents(referenceFile);
+      const before = await readExtents(openFile(reference));
+      const now = await readExtents(openFile(this.#file));
+      const after = await readExtents(openFile(reference));
       if (before === undefined || now === undefined || after === undefined)
         return unknown('the file system does not tell where the blocks of the image are');
       if (equalExtents(before, after)) return { isKnown: true, ranges: changedRanges(before, now, this.sizeBytes) };
@@ -94,6 +93,11 @@ class ReflinkView implements SourceView {
     await this.#file.close();
     if (!this.#isBound) await this.#clones.discard(this.#file.path);
   }
+}
+
+/** The file that is open, whatever has become of its name. */
+function openFile({ handle }: SourceFile): { readonly fd: number; readonly path: string } {
+  return { fd: handle.fd, path: `/proc/${process.pid}/fd/${handle.fd}` };
 }
 
 function unknown(reason: string): ChangeSet {
