@@ -22,6 +22,7 @@ export interface PrunedSession {
   readonly id: string;
   readonly timeMs: number;
   readonly isProtected: boolean;
+  readonly tags: readonly string[];
   readonly action: 'keep' | 'delete';
   readonly reasons: readonly string[];
   /** For one that is deleted: what that frees after those before it; undefined: its index cannot be read. */

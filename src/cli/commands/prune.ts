@@ -42,6 +42,9 @@ export function addPrune(define: Define): void {
         const retention = { nowMs: Date.now(), timeZone: options['utc'] === true ? ('utc' as const) : ('local' as const) };
         const plan = await planPrune(repository, volumes, { rules, minFreeBytes, options: retention }, catalog);
         const doomed = plan.sessions.filter(({ action }) => action === 'delete');
+        for (const tag of rules?.keepTags ?? [])
+          if (!plan.sessions.some(({ tags }) => tags.includes(tag)))
+            context.warn(`no session has the tag "${tag}" of --keep-tag. Is it spelled right?`);
         const isDryRun = options['dryRun'] === true;
         if (!isDryRun && doomed.length > 0) await confirm(context, describePlan(plan), options['yes'] === true);
         const failures = isDryRun
