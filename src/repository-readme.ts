@@ -23,7 +23,8 @@ You need the passphrase, this folder, and a computer with Python 3.8 or newer. O
     apt install python3-cryptography python3-zstandard
 
 (Elsewhere: pip install cryptography zstandard. The program "zstd" does in place of the package zstandard.) Then, in
-this folder:
+this folder (if others can write to it, take recover.py from a copy that you trust instead: it asks for your passphrase;
+"python3 recover.py list FOLDER" reads any folder):
 
  1. See what there is. It asks for the passphrase.
 
