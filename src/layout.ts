@@ -5,6 +5,7 @@ export interface RepositoryLayout {
   readonly root: string;
   readonly config: string;
   readonly readme: string;
+  readonly recoveryScript: string;
   readonly keys: string;
   readonly volumes: string;
   readonly trash: string;
@@ -17,6 +18,7 @@ export function repositoryLayout(root: string): RepositoryLayout {
     root,
     config: at('repository.json'),
     readme: at('README.txt'),
+    recoveryScript: at('recover.py'),
     keys: at('keys'),
     volumes: at('volumes'),
     trash: at('trash'),

@@ -29,6 +29,7 @@ import type { PageCache, VolumeContext } from '../bands/store/session-directory.
 import { addPassphraseSlot, openMasterKey } from './key-slots.ts';
 import { type RepositoryLayout, repositoryLayout } from './layout.ts';
 import { Lock } from './locks.ts';
+import { readRecoveryScript } from './recovery-script.ts';
 import { REPOSITORY_README } from './repository-readme.ts';
 import { Volume } from './volume.ts';
 
@@ -79,6 +80,7 @@ export class Repository {
    */
   static async init(root: string, options: InitOptions): Promise<RepositoryConfig> {
     const layout = repositoryLayout(path.resolve(root));
+    const recoveryScript = await readRecoveryScript();
     const isNewRoot = await prepareRoot(layout);
     const made: string[] = [];
     try {
@@ -98,6 +100,8 @@ export class Repository {
       wipeKeys(masterKey);
       made.push(layout.readme);
       await writeNewFile(layout.readme, utf8(REPOSITORY_README));
+      made.push(layout.recoveryScript);
+      await writeNewFile(layout.recoveryScript, recoveryScript);
       made.push(layout.config);
       await replaceFile(layout.config, bytes); // the last file makes it a repository
       if (isNewRoot) await syncDirectory(path.dirname(layout.root));
