@@ -164,7 +164,9 @@ test.serial('sessions can be deleted from a disk without a free byte or inode', 
     writeParts(image, BANDS * BAND_256K, [{ at: (round % 2) * BAND_256K, bytes: fill(`${round}`, 5 * BAND_256K) }]);
     t.is((await run('sync', `disk=${image}`, '--band-size', '256K')).status, 0);
   }
-  await at.shell(`cd '${folder}'; i=0; while touch filler-$i; do i=$((i+1)); done; cat /dev/zero > filler-0; dd if=/dev/zero of=filler-1 bs=512; true`);
+  await at.shell(
+    `cd '${folder}'; i=0; while touch filler-$i; do i=$((i+1)); done; cat /dev/zero > filler-0; dd if=/dev/zero of=filler-1 bs=512; true`,
+  );
   t.is(sh('df', '--output=avail,iavail', folder).trim().split('\n').at(-1)?.trim().replaceAll(/\s+/g, ' '), '0 0');
   const full = await run('sync', `disk=${image}`, '--force');
   t.is(full.status, 1);
