@@ -26,6 +26,7 @@ export { type MapRun, mapRuns, mapVolume, type VolumeMap } from './map.ts';
 export type { OnProgress, Progress } from './progress.ts';
 export { type DamagedVolume, type InitOptions, type OpenOptions, Repository, type Unlock } from './repository.ts';
 export { type DamagedRange, type RestoreOptions, type RestoreResult, restoreSession, type StreamOptions, streamSession } from './restore.ts';
+export { type InPlaceOptions, type InPlaceResult, restoreInPlace } from './restore-in-place.ts';
 export type { TimeZone, UtcOffset } from './retention/calendar.ts';
 export { type Duration, parseDuration } from './retention/duration.ts';
 export { type MinFreeGoal, type MinFreePlan, type MinFreeSession, planMinFree } from './retention/min-free.ts';

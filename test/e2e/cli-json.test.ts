@@ -20,7 +20,7 @@ const FIELDS = {
   volume: 'name id bandBytes sessions newest sizeBytes storedBytes source',
   sessions: 'sessions',
   show: `${SESSION} started finished manifestSha256 program directory`,
-  restore: 'session target sizeBytes writtenBytes damaged durationMs',
+  restore: 'session target sizeBytes comparedBytes writtenBytes behindBytes damaged durationMs',
   check: 'sessions files readBytes durationMs withKey withData findings damaged',
   finding: 'volume session code message range',
   diff: 'volume from to fromBytes toBytes ranges differentBytes',
@@ -111,6 +111,10 @@ test.serial('restore, check, diff, map and break-lock tell what they did and fou
   const restore = await ws.json('restore', 'disk', ws.at('out.img'));
   has(t, restore, FIELDS.restore);
   t.like(restore, { target: ws.at('out.img'), sizeBytes: 4 * BAND, writtenBytes: 2 * BAND, damaged: [] });
+  t.is(restore.comparedBytes, null);
+  const inPlace = await ws.json('restore', 'disk@latest~1', ws.at('out.img'), '--in-place', '--at', 'latest');
+  has(t, inPlace, FIELDS.restore);
+  t.like(inPlace, { target: ws.at('out.img'), sizeBytes: 4 * BAND, comparedBytes: BAND, writtenBytes: BAND, behindBytes: 0, damaged: [] });
   const diff = await ws.json('diff', 'disk@latest~1', 'disk@latest');
   has(t, diff, FIELDS.diff);
   t.like(diff, { ranges: [{ offset: BAND, length: BAND }], differentBytes: BAND, fromBytes: 4 * BAND });
@@ -177,6 +181,7 @@ test.serial('--quiet prints nothing at all where nothing went wrong', async (t) 
     ['sessions', 'disk'],
     ['show', 'disk@latest'],
     ['restore', 'disk', ws.at('out.img')],
+    ['restore', 'disk', ws.at('out.img'), '--in-place'],
     ['check', '--data'],
     ['check', '--no-key'],
     ['diff', 'disk@latest~1', 'disk@latest'],
