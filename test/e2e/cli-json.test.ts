@@ -21,7 +21,8 @@ const FIELDS = {
   sessions: 'sessions',
   show: `${SESSION} started finished manifestSha256 program directory`,
   restore: 'session target sizeBytes comparedBytes writtenBytes behindBytes damaged durationMs',
-  check: 'sessions files readBytes durationMs withKey withData findings damaged',
+  check:
+    'sessions plannedSessions finishedSessions files skippedFiles readBytes durationMs outOfTime withKey withData subset verified warnings findings damaged',
   finding: 'volume session code message range',
   diff: 'volume from to fromBytes toBytes ranges differentBytes',
   map: 'volume session base sizeBytes bandBytes bands dataBands dataBytes changedBands changedBytes mostChanges countedSessions skippedSessions runs svg',
@@ -140,7 +141,11 @@ test.serial('restore, check, diff, map and break-lock tell what they did and fou
     t.like(check, { sessions: 2, withKey, withData, findings: [], damaged: [] });
     t.true(check.files >= files);
   }
-  const { directory } = await ws.json('show', 'disk');
+  const part = await ws.json('check', '--subset', '1/7', '--newest', '--max-duration', '10m');
+  t.like(part, { sessions: 1, plannedSessions: 1, finishedSessions: 1, outOfTime: false, subset: '1/7', verified: [], warnings: [] });
+  t.is(part.files + part.skippedFiles, 2);
+  const { directory, verified } = await ws.json('show', 'disk');
+  t.is(verified.data, true);
   rmSync(path.join(directory, 'bitmap'));
   const found = await ws.json('check');
   has(t, found.findings[0], FIELDS.finding);
