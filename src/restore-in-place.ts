@@ -6,6 +6,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import { TimebandError } from '../bands/errors.ts';
 import { Bitmap } from '../bands/format/bitmap.ts';
+import { equalBytes } from '../bands/format/bytes.ts';
 import { type ByteRange, bandLengthOf, ENTRIES_PER_PAGE, entriesInPage } from '../bands/format/geometry.ts';
 import { entryCount, isSameContent, type PageEntries, readEntry } from '../bands/format/index-page.ts';
 import type { SessionDirectory } from '../bands/store/session-directory.ts';
@@ -44,7 +45,8 @@ export interface InPlaceResult extends RestoreResult {
  */
 export async function restoreInPlace(options: InPlaceOptions): Promise<InPlaceResult> {
   const startedAt = performance.now();
-  const { session } = options;
+  const { session, knownAt } = options;
+  if (knownAt !== undefined && !equalBytes(knownAt.context.volumeId, session.context.volumeId)) throw new TypeError('knownAt: of another volume');
   await refuseOwnRepository(options);
   const target = await openExistingTarget(options);
   const run = new InPlaceRun(options, target);

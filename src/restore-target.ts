@@ -23,7 +23,7 @@ export async function refuseOwnRepository({ session, target }: TargetOptions): P
   const folder = path.dirname(path.resolve(target));
   try {
     const root = await realpath(path.resolve(session.directory, '..', '..', '..', '..'));
-    const real = await realpath(folder);
+    const real = await realpath(path.resolve(target)).catch(() => realpath(folder)); // where a link leads
     if (real !== root && !real.startsWith(`${root}${path.sep}`)) return;
   } catch (error) {
     throw ioError(error, 'find the folder of the target', folder);

@@ -1,5 +1,5 @@
 /** Restoring in place: the target becomes the session, and only blocks that differ are written. */
-import { copyFileSync, linkSync, readFileSync, rmSync, statSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import { copyFileSync, linkSync, readFileSync, rmSync, statSync, symlinkSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
@@ -86,6 +86,13 @@ test('with the session that the target is at, only bands that differ between the
   t.like(await at.update(target, first, { knownAt: second }), { comparedBytes: COMPARED_AT, writtenBytes: WRITTEN_BETWEEN });
   t.is(firstWrongByte(target, at.images[0]), undefined);
   t.like(await at.update(target, first, { knownAt: first }), { comparedBytes: 0, writtenBytes: 0 });
+});
+
+test('a session of another volume says nothing of the target', async (t) => {
+  const at = await ready(t);
+  await at.sync('other', at.images[0]);
+  const knownAt = await at.session('other');
+  await t.throwsAsync(() => at.update(at.images[0], at.sessions[1], { knownAt }), { instanceOf: TypeError });
 });
 
 test('a wrong word about where the target is leaves what it does not look at as it was, and writes nothing wrong', async (t) => {
@@ -213,7 +220,13 @@ test('a device that is too small or mounted is refused, and so is what is no fil
   sh('losetup', '--detach', loop);
   for (const target of [at.folder('folder'), '/dev/null', at.at('missing.img')])
     t.is(await codeOf(() => at.update(target, at.sessions[1])), 'TARGET_INVALID');
-  t.is(await codeOf(() => at.update(path.join(at.repo, 'repository.json'), at.sessions[1])), 'TARGET_INVALID');
+  const own = path.join(at.repo, 'repository.json');
+  symlinkSync(own, at.at('link'));
+  for (const target of [own, at.at('link')]) {
+    t.is(await codeOf(() => at.update(target, at.sessions[1])), 'TARGET_INVALID');
+    t.is(await codeOf(() => restoreSession({ session: at.sessions[1], target, pool, isOverwrite: true })), 'TARGET_INVALID');
+  }
+  await at.repository.volume('disk');
 });
 
 test('an image on which a loop device lies is refused by whatever name, in place as with overwriting', async (t) => {

@@ -76,7 +76,7 @@ async function inPlace(
     const result = await restoreInPlace({ session, ...options, signal: context.terminal.signal, onProgress: progress?.update });
     progress?.end();
     reportDamage(context, result.damaged, 'damaged, and left as it was');
-    const scope = options.knownAt === undefined ? '' : `, taken to be at ${options.knownAt.sessionId}`;
+    const scope = options.knownAt === undefined ? '' : `, taken to be at ${options.knownAt.sessionId},`;
     context.print(
       `Brought ${result.target}${scope} to session ${result.session}: ${formatBytes(result.comparedBytes)} of ${formatBytes(result.sizeBytes)} compared, ` +
         `${formatBytes(result.writtenBytes)} written, in ${formatDuration(result.durationMs)}${describeBehind(result)}`,
