@@ -6,10 +6,11 @@ import type { Labels } from '../../../bands/format/labels.ts';
 import { BandPool } from '../../../bands/workers/band-pool.ts';
 import { type CheckOptions, checkRepository } from '../../../src/check/check.ts';
 import type { CheckResult } from '../../../src/check/findings.ts';
+import { deleteSessions } from '../../../src/deletion/delete-sessions.ts';
 import { currentProcess } from '../../../src/host.ts';
 import { changeLabels } from '../../../src/labels.ts';
 import { fill, flipBit } from '../../support/bytes.ts';
-import { BAND_256K, type Lab, lab } from '../../support/library.ts';
+import { BAND_256K, codeOf, type Lab, lab } from '../../support/library.ts';
 import { writeParts } from '../../support/parts.ts';
 import { sh } from '../../support/workspace.ts';
 
@@ -123,6 +124,20 @@ test('records are checked in every subset', async (t) => {
   const at = await ready(t);
   rmSync((await at.session('disk')).pagePath(0));
   t.is((await at.check({ subset: { kind: 'random', share: 1e-9 } })).findings.length, 1);
+});
+
+test('sessions that are deleted while a check runs are no damage', async (t) => {
+  const at = await ready(t);
+  const volume = await at.repository.volume('disk');
+  let deletion: Promise<string | undefined> | undefined;
+  const onProgress = (): void => {
+    deletion ??= codeOf(() => deleteSessions(at.repository, volume, [at.ids[1] ?? ''], { command: 'delete' }));
+  };
+  const { findings, sessions } = await at.check({ onProgress });
+  const refused = await deletion; // LOCKED if the check came to that session first
+  t.deepEqual(findings, []);
+  t.true(sessions >= 2);
+  t.is((await volume.sessionIds()).length, refused === 'LOCKED' ? 3 : 2);
 });
 
 test.serial('a check that runs out of time stops, says how far it came, and goes on with the others next time', async (t) => {
