@@ -62,7 +62,8 @@ function describe({ volume, sessionId }: LeasedSession): string {
   return `session ${volume}@${sessionId}`;
 }
 
-function isUnwritable(error: unknown): boolean {
+/** Whether writing failed because nothing may be written there at all. */
+export function isUnwritable(error: unknown): boolean {
   const errno = error instanceof TimebandError ? errnoOf(error.cause) : errnoOf(error);
   return errno === 'EROFS' || errno === 'EACCES' || errno === 'EPERM';
 }

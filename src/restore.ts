@@ -2,21 +2,17 @@
  * Getting a session's bytes back: into a new file (sparse), over an existing file or device, or to a stream.
  * A new file appears under its name only when it is whole; a damaged band never turns into wrong bytes silently.
  */
-import { randomBytes } from 'node:crypto';
-import { constants } from 'node:fs';
-import { type FileHandle, link, open, realpath, rename, rm } from 'node:fs/promises';
-import path from 'node:path';
-import { errnoOf, ioError, TimebandError } from '../bands/errors.ts';
+import { TimebandError } from '../bands/errors.ts';
 import { type ByteRange, bandLengthOf, ENTRIES_PER_PAGE, mergeRanges } from '../bands/format/geometry.ts';
 import { entryCount, readEntry } from '../bands/format/index-page.ts';
-import { FILE_MODE, statIfPresent, syncDirectory, writeFully } from '../bands/store/files.ts';
+import { statIfPresent, writeFully } from '../bands/store/files.ts';
 import type { SessionDirectory } from '../bands/store/session-directory.ts';
 import { createCursor, SessionImage } from '../bands/store/session-image.ts';
 import { type BandPool, shareBandKeys } from '../bands/workers/band-pool.ts';
 import { forEachBounded } from '../bands/workers/bounded.ts';
 import type { BandKeyMaterial } from '../bands/workers/tasks.ts';
 import type { OnProgress } from './progress.ts';
-import { deviceNumbers, readDeviceSize } from './sources/block-device.ts';
+import { openTarget, refuseOwnRepository, type Target } from './restore-target.ts';
 import { interrupted } from './sync/page-sync.ts';
 
 export interface RestoreOptions {
@@ -42,6 +38,8 @@ export interface RestoreResult {
   readonly target: string;
   readonly sizeBytes: number;
   readonly writtenBytes: number;
+  /** What a larger device has behind the session's end, which was left alone. */
+  readonly behindBytes: number;
   readonly damaged: readonly DamagedRange[];
   readonly durationMs: number;
 }
@@ -55,7 +53,7 @@ const BUFFER_BYTES = 1_048_576;
 export async function restoreSession(options: RestoreOptions): Promise<RestoreResult> {
   const startedAt = performance.now();
   await refuseOwnRepository(options);
-  const target = await openTarget(options);
+  const target = await openTarget({ ...options, isOverwrite: options.isOverwrite ?? false });
   const run = new RestoreRun(options, target);
   try {
     if (!target.isNew && options.isKeepGoing !== true) await checkRestorable(options.session);
@@ -71,37 +69,24 @@ export async function restoreSession(options: RestoreOptions): Promise<RestoreRe
     target: target.path,
     sizeBytes: options.session.manifest.sizeBytes,
     writtenBytes: run.writtenBytes,
+    behindBytes: target.behindBytes,
     damaged: run.damagedRanges(),
     durationMs: Math.round(performance.now() - startedAt),
   };
 }
 
-/** A target among the repository's own files would destroy what is being restored. @throws TimebandError TARGET_INVALID */
-async function refuseOwnRepository({ session, target }: RestoreOptions): Promise<void> {
-  const folder = path.dirname(path.resolve(target));
-  try {
-    const root = await realpath(path.resolve(session.directory, '..', '..', '..', '..'));
-    const real = await realpath(folder);
-    if (real !== root && !real.startsWith(`${root}${path.sep}`)) return;
-  } catch (error) {
-    throw ioError(error, 'find the folder of the target', folder);
-  }
-  throw new TimebandError(`${target} lies within the repository; nothing was written. Name a place outside of it.`, {
-    code: 'TARGET_INVALID',
-    path: target,
-  });
-}
-
 /**
  * Before an existing target is written over: is every index page whole, and every band file there with its length?
+ * @param isConcerned which bands it is about; all of them unless given
  * @throws TimebandError as the first that is not; nothing was written then
  */
-async function checkRestorable(session: SessionDirectory): Promise<void> {
+export async function checkRestorable(session: SessionDirectory, isConcerned: (bandIndex: number) => boolean = () => true): Promise<void> {
   for (let page = 0; page < session.pageCount; page++) {
     const entries = await session.readPage(page);
     for (const [i, file] of session.bandPaths(page * ENTRIES_PER_PAGE, entryCount(entries)).entries()) {
       const band = readEntry(entries, i);
-      if (band === undefined || (await statIfPresent(file))?.size === band.fileBytes) continue;
+      const isFine = band === undefined || !isConcerned(page * ENTRIES_PER_PAGE + i) || (await statIfPresent(file))?.size === band.fileBytes;
+      if (isFine) continue;
       throw new TimebandError(
         `${file}: the band file is missing or of another length. Nothing was written; list all damage with "timeband check", restore the rest with --keep-going.`,
         {
@@ -110,134 +95,6 @@ async function checkRestorable(session: SessionDirectory): Promise<void> {
         },
       );
     }
-  }
-}
-
-interface Target {
-  readonly path: string;
-  readonly handle: FileHandle;
-  /** A new file reads as zeros where nothing was written. */
-  readonly isNew: boolean;
-  finish(): Promise<void>;
-  abandon(): Promise<void>;
-}
-
-async function openTarget(options: RestoreOptions): Promise<Target> {
-  const target = path.resolve(options.target);
-  let existing: FileHandle | undefined;
-  try {
-    existing = await open(target, constants.O_RDONLY | constants.O_NONBLOCK);
-  } catch (error) {
-    if (errnoOf(error) !== 'ENOENT') throw ioError(error, 'open the target', target);
-  }
-  if (existing === undefined) return await openNewTarget(target, options.session.manifest.sizeBytes);
-  await using stat = existing;
-  const facts = await stat.stat({ bigint: true });
-  if (options.isOverwrite !== true) {
-    throw new TimebandError(`${target} exists; nothing was written. Name a new file, or write over it with --overwrite.`, {
-      code: 'TARGET_EXISTS',
-      path: target,
-    });
-  }
-  if (facts.isBlockDevice()) return await openDeviceTarget(target, facts.rdev, options.session.manifest.sizeBytes);
-  if (facts.isFile()) return await openFileTarget(target, options.session.manifest.sizeBytes);
-  throw new TimebandError(`${target} is neither a regular file nor a block device; nothing was written.`, { code: 'TARGET_INVALID', path: target });
-}
-
-async function openNewTarget(target: string, sizeBytes: number): Promise<Target> {
-  const temporary = `${target}.timeband-${randomBytes(4).toString('hex')}`;
-  let handle: FileHandle;
-  try {
-    handle = await open(temporary, 'wx+', FILE_MODE);
-    await handle.truncate(sizeBytes);
-  } catch (error) {
-    await rm(temporary, { force: true });
-    throw ioError(error, 'make the file', temporary);
-  }
-  return {
-    path: target,
-    handle,
-    isNew: true,
-    async finish() {
-      await syncAndClose(handle, temporary);
-      await appear(temporary, target);
-      await syncDirectory(path.dirname(target));
-    },
-    async abandon() {
-      await handle.close().catch(() => undefined); // closed already if finish() failed after closing
-      await rm(temporary, { force: true });
-    },
-  };
-}
-
-/** Gives a finished file its name, unless another file has taken it meanwhile. */
-async function appear(temporary: string, target: string): Promise<void> {
-  try {
-    await link(temporary, target);
-  } catch (error) {
-    const errno = errnoOf(error);
-    if (errno === 'EEXIST')
-      throw new TimebandError(`${target} has appeared meanwhile; it was left alone and nothing was kept. Restore again to another name.`, {
-        code: 'TARGET_EXISTS',
-        cause: error,
-        path: target,
-      });
-    if (errno !== 'EPERM' && errno !== 'ENOTSUP') throw ioError(error, 'name the restored file', target);
-    await rename(temporary, target); // a file system without hardlinks
-    return;
-  }
-  await rm(temporary, { force: true });
-}
-
-async function openFileTarget(target: string, sizeBytes: number): Promise<Target> {
-  try {
-    const handle = await open(target, constants.O_RDWR);
-    return existingTarget(target, handle, () => handle.truncate(sizeBytes)); // cut last: all of it is written before
-  } catch (error) {
-    throw ioError(error, 'write over', target);
-  }
-}
-
-async function openDeviceTarget(target: string, rdev: bigint, sizeBytes: number): Promise<Target> {
-  const deviceBytes = await readDeviceSize(deviceNumbers(rdev), target);
-  if (deviceBytes < sizeBytes) {
-    throw new TimebandError(`${target} has ${deviceBytes} bytes, the session needs ${sizeBytes}; nothing was written. Name a larger device.`, {
-      code: 'TARGET_INVALID',
-      path: target,
-    });
-  }
-  try {
-    // O_EXCL on a block device: the kernel refuses one that is mounted or otherwise in use.
-    return existingTarget(target, await open(target, constants.O_RDWR | constants.O_EXCL));
-  } catch (error) {
-    if (errnoOf(error) !== 'EBUSY') throw ioError(error, 'write over', target);
-    throw new TimebandError(`${target} is in use (mounted, or held by another device); nothing was written. Unmount it first.`, {
-      code: 'TARGET_INVALID',
-      cause: error,
-      path: target,
-    });
-  }
-}
-
-function existingTarget(target: string, handle: FileHandle, cut: () => Promise<void> = () => Promise.resolve()): Target {
-  return {
-    path: target,
-    handle,
-    isNew: false,
-    async finish() {
-      await cut();
-      await syncAndClose(handle, target);
-    },
-    abandon: () => handle.close().catch(() => undefined), // the error that led here is the one to report
-  };
-}
-
-async function syncAndClose(handle: FileHandle, file: string): Promise<void> {
-  try {
-    await handle.sync();
-    await handle.close();
-  } catch (error) {
-    throw ioError(error, 'make durable', file);
   }
 }
 
@@ -356,7 +213,7 @@ export function isDamage(error: unknown): error is TimebandError {
   return error instanceof TimebandError && DAMAGE_CODES.has(error.code);
 }
 
-function interruptedRestore(target: Target): TimebandError {
+export function interruptedRestore(target: Target): TimebandError {
   const fate = target.isNew ? 'nothing was kept of the new file' : `${target.path} is incomplete now`;
   return new TimebandError(`interrupted; ${fate}.`, { code: 'INTERRUPTED', cause: interrupted() });
 }

@@ -23,7 +23,7 @@ import type { StoredBand } from '../format/index-page.ts';
 import { FILE_MODE, readFully } from '../store/files.ts';
 import { type LinkOutcome, linkOrCopy } from '../store/link-file.ts';
 import { openBandFile } from '../store/open-band-file.ts';
-import { BufferPool, DIRECT_BLOCK_BYTES, isZero, nonZeroRuns } from './buffers.ts';
+import { BufferPool, DIRECT_BLOCK_BYTES, differingRuns, isZero, nonZeroRuns } from './buffers.ts';
 import type {
   BandFileTask,
   BandInput,
@@ -37,6 +37,7 @@ import type {
   SourcePart,
   StoreBandResult,
   StoreBandTask,
+  UpdateBandTask,
   WireResult,
 } from './tasks.ts';
 import { toWireError } from './tasks.ts';
@@ -107,7 +108,11 @@ async function readPart(part: SourcePart, out: Uint8Array): Promise<void> {
 }
 
 /** One read of whole blocks. @returns false if the page cache has to be asked: a short read, or none (EINVAL: blocks that do not fit, EIO: let it tell where) */
-async function readDirect(fd: number, { start, length, position }: SourcePart, out: Uint8Array): Promise<boolean> {
+async function readDirect(
+  fd: number,
+  { start, length, position }: Pick<SourcePart, 'start' | 'length' | 'position'>,
+  out: Uint8Array,
+): Promise<boolean> {
   const end = Math.min(out.length, Math.ceil((start + length) / DIRECT_BLOCK_BYTES) * DIRECT_BLOCK_BYTES);
   try {
     return (await readAt(fd, out.subarray(start, end), position)) >= length;
@@ -199,11 +204,12 @@ function verifyBytes(task: BandFileTask, bytes: Uint8Array, out: Uint8Array): vo
   throw new TimebandError(`${task.file}: decodes to bytes that are not the band's (digest differs)`, { code: 'BAND_CORRUPT', path: task.file });
 }
 
-function writeTarget(task: RestoreBandTask, plain: Uint8Array): RestoreBandResult {
-  const bytes = plain.subarray(0, task.length);
+type Runs = Iterable<readonly [number, number]>;
+
+function writeTarget(task: RestoreBandTask | UpdateBandTask, bytes: Uint8Array, runs: Runs): RestoreBandResult {
   let writtenBytes = 0;
   try {
-    for (const [start, end] of task.isSparse ? nonZeroRuns(bytes) : [[0, bytes.length] as const]) {
+    for (const [start, end] of runs) {
       writeAllSync(task.targetFd, bytes.subarray(start, end), task.offset + start);
       writtenBytes += end - start;
     }
@@ -220,7 +226,41 @@ export function restoreBand(task: RestoreBandTask): Promise<WireResult<RestoreBa
       if (keys !== undefined && file !== undefined && band !== undefined)
         await withBandFile(file, band, (bytes) => verifyBytes({ keys, file, band }, bytes, plain));
       else plain.fill(0);
-      return writeTarget(task, plain);
+      const bytes = plain.subarray(0, task.length);
+      return writeTarget(task, bytes, task.isSparse ? nonZeroRuns(bytes) : [[0, bytes.length]]);
+    }),
+  );
+}
+
+/** Reads what the target holds now into `out`, a whole band; zeros follow where the volume ends. */
+async function readTarget(task: UpdateBandTask, out: Uint8Array): Promise<void> {
+  const { targetFd, targetDirectFd, targetPath, offset, length } = task;
+  const isRead = targetDirectFd !== undefined && (await readDirect(targetDirectFd, { start: 0, length, position: offset }, out));
+  for (let done = isRead ? length : 0; done < length; ) {
+    const got = await readAt(targetFd, out.subarray(done, length), offset + done).catch((cause: unknown) => {
+      throw ioError(cause, `read at byte ${offset + done} of`, targetPath);
+    });
+    if (got === 0) throw new TimebandError(`${targetPath} was cut while it was compared.`, { code: 'IO_ERROR', path: targetPath });
+    done += got;
+  }
+  out.fill(0, length);
+}
+
+function isBand(bytes: Uint8Array, { keys, band }: UpdateBandTask): boolean {
+  return band === undefined ? isZero(bytes) : equalBytes(nodePrimitives.fingerprint(keys.fingerprintKey, bytes), band.fingerprint);
+}
+
+export function updateBand(task: UpdateBandTask): Promise<WireResult<RestoreBandResult>> {
+  const { keys, file, band, length } = task;
+  return answer(() =>
+    buffers.use(keys.bandBytes, async (present) => {
+      await readTarget(task, present);
+      if (isBand(present, task)) return { writtenBytes: 0 };
+      return await buffers.use(keys.bandBytes, async (wanted) => {
+        if (band === undefined) wanted.fill(0);
+        else await withBandFile(file, band, (bytes) => verifyBytes({ keys, file, band }, bytes, wanted));
+        return writeTarget(task, wanted.subarray(0, length), differingRuns(present.subarray(0, length), wanted.subarray(0, length)));
+      });
     }),
   );
 }

@@ -4,7 +4,7 @@ const MAX_ZEROS_BYTES = 4_194_304;
 const zeros = new Uint8Array(MAX_ZEROS_BYTES);
 /** Reads past the page cache (O_DIRECT) begin and end at multiples of this, in the file and in memory; all common devices agree with it. */
 export const DIRECT_BLOCK_BYTES = 4096;
-/** Granularity of holes in a restored file: the block size of the common file systems. */
+/** Granularity of holes, and of what is written in place, in a restored file: the block size of the common file systems. */
 const BLOCK_BYTES = 4096;
 
 /** Whether all bytes are zero, at the speed of memcmp; bytes that are not are recognised at the first of them. */
@@ -25,6 +25,17 @@ export function* nonZeroRuns(bytes: Uint8Array): Generator<readonly [number, num
     start = isHole ? -1 : start >= 0 ? start : at;
   }
   if (start >= 0) yield [start, bytes.length];
+}
+
+/** The runs [start, end) of 4 KiB blocks in which `a` and `b`, of one length, differ. */
+export function* differingRuns(a: Uint8Array, b: Uint8Array): Generator<readonly [number, number]> {
+  let start = -1;
+  for (let at = 0; at < a.length; at += BLOCK_BYTES) {
+    const isSame = Buffer.compare(a.subarray(at, at + BLOCK_BYTES), b.subarray(at, at + BLOCK_BYTES)) === 0;
+    if (isSame && start >= 0) yield [start, at];
+    start = isSame ? -1 : start >= 0 ? start : at;
+  }
+  if (start >= 0) yield [start, a.length];
 }
 
 /** Lends buffers and takes them back; as many exist as were ever lent at once. */

@@ -77,6 +77,19 @@ export interface RestoreBandResult {
   readonly writtenBytes: number;
 }
 
+/** Compare a band of a target with what it should hold, and write the blocks of it that differ. */
+export interface UpdateBandTask extends Omit<BandFileTask, 'band'> {
+  /** Undefined: a zero band, which has no file. */
+  readonly band: StoredBand | undefined;
+  readonly targetFd: number;
+  /** The same target with O_DIRECT, where that can be had. */
+  readonly targetDirectFd: number | undefined;
+  readonly targetPath: string;
+  readonly offset: number;
+  /** What of the band lies in the volume: less than a band at its end. */
+  readonly length: number;
+}
+
 /** Verify a band file: CRC and header, and with `withData` its content. */
 export interface CheckBandTask extends BandFileTask {
   readonly withData: boolean;
@@ -98,6 +111,7 @@ export interface BandTasks {
   storeBand: { readonly task: StoreBandTask; readonly result: StoreBandResult };
   linkFiles: { readonly task: LinkFilesTask; readonly result: readonly LinkOutcome[] };
   restoreBand: { readonly task: RestoreBandTask; readonly result: RestoreBandResult };
+  updateBand: { readonly task: UpdateBandTask; readonly result: RestoreBandResult };
   checkBand: { readonly task: CheckBandTask; readonly result: undefined };
   checkCrc: { readonly task: CheckCrcTask; readonly result: undefined };
   decodeBand: { readonly task: DecodeBandTask; readonly result: undefined };

@@ -1,9 +1,11 @@
 /**
  * Verifying sessions with the key: every record opens and is in its place, every band file that the index names is
  * there, of its length, with its checksum and its seal; with data, decodes to its digest. Goes on after damage.
- * A band file that sessions share is read once; its damage is reported for each of them.
+ * A band file that sessions share is read once; its damage is reported for each of them. A session that is found whole
+ * with all its bands gets that written into its labels.
  */
 import { lstatSync } from 'node:fs';
+import path from 'node:path';
 import { errnoOf, ioError, TimebandError } from '../../bands/errors.ts';
 import type { Bitmap } from '../../bands/format/bitmap.ts';
 import { equalBytes, toHex } from '../../bands/format/bytes.ts';
@@ -14,12 +16,14 @@ import { type BandPool, shareBandKeys } from '../../bands/workers/band-pool.ts';
 import { forEachBounded } from '../../bands/workers/bounded.ts';
 import type { BandKeyMaterial } from '../../bands/workers/tasks.ts';
 import type { Catalog } from '../catalog.ts';
-import { Lease } from '../leases.ts';
+import { changeLabels } from '../labels.ts';
+import { isUnwritable, Lease } from '../leases.ts';
 import type { OnProgress } from '../progress.ts';
 import type { Repository } from '../repository.ts';
 import { findRollback } from '../sync/rollback.ts';
 import type { Volume } from '../volume.ts';
 import { type CheckResult, type Finding, finding } from './findings.ts';
+import { byUrgency, type Candidate, isInSubset, type Subset } from './scope.ts';
 
 export interface CheckOptions {
   readonly pool: BandPool;
@@ -29,6 +33,12 @@ export interface CheckOptions {
   readonly session?: string | undefined;
   /** Decode every band and compare its digest. */
   readonly withData?: boolean;
+  /** Only these band files; all records all the same. */
+  readonly subset?: Subset | undefined;
+  /** Only the newest session of each volume. */
+  readonly isNewestOnly?: boolean;
+  /** Stop after that time; sessions that were checked longest ago, or never, come first. */
+  readonly maxDurationMs?: number | undefined;
   readonly catalog?: Catalog | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: OnProgress | undefined;
@@ -36,33 +46,49 @@ export interface CheckOptions {
 
 /** @throws TimebandError VOLUME_NOT_FOUND, SESSION_NOT_FOUND, INTERRUPTED; damage is a finding, not an error */
 export async function checkRepository(repository: Repository, options: CheckOptions): Promise<CheckResult> {
-  const startedAt = performance.now();
   const { volumes, damaged } =
     options.volume === undefined ? await repository.listVolumes() : { volumes: [await repository.volume(options.volume)], damaged: [] };
   const run = new CheckRun(repository, options);
   for (const { id, error } of damaged) run.findings.push(finding({ volume: id }, error));
-  for (const volume of volumes) await run.checkVolume(volume);
-  return {
-    sessions: run.sessions,
-    bandFiles: run.bandFiles,
-    readBytes: run.readBytes,
-    findings: run.findings,
-    durationMs: Math.round(performance.now() - startedAt),
-  };
+  const planned: PlannedSession[] = [];
+  for (const volume of volumes) planned.push(...(await run.plan(volume)));
+  await run.checkAll(options.maxDurationMs === undefined ? planned : byUrgency(planned, options.withData ?? false));
+  return run.result(planned.length);
 }
 
 /** What is known of a file from another session that expects the same of it: its damage, or undefined. */
 type Verdict = TimebandError | undefined;
 
+interface PlannedSession extends Candidate {
+  readonly volume: Volume;
+  /** All sessions of the volume that are checked. */
+  readonly siblings: ReadonlySet<string>;
+}
+
+interface OpenedSession {
+  readonly session: SessionDirectory;
+  readonly lease: Lease;
+}
+
 class CheckRun {
   readonly findings: Finding[] = [];
-  sessions = 0;
-  bandFiles = 0;
-  readBytes = 0;
   readonly #repository: Repository;
   readonly #options: CheckOptions;
+  readonly #startedAt = performance.now();
+  readonly #verified: { readonly volume: string; readonly session: string }[] = [];
+  readonly #warnings: string[] = [];
+  /** Volumes whose labels could not be changed. */
+  readonly #unrecorded = new Set<string>();
   /** By inode and the salt that the index expects: a file in a wrong place is damage there, and right in its own. */
   readonly #verdicts = new Map<string, Verdict>();
+  #sessions = 0;
+  #finishedSessions = 0;
+  #bandFiles = 0;
+  #skippedFiles = 0;
+  #readBytes = 0;
+  #isOutOfTime = false;
+  /** The session checked last, mostly the base of the next one. */
+  #previous: SessionDirectory | undefined;
   #doneBands = 0;
   #totalBands = 0;
   #totalBytes = 0;
@@ -72,24 +98,38 @@ class CheckRun {
     this.#options = options;
   }
 
-  async checkVolume(volume: Volume): Promise<void> {
-    const ids = this.#options.session === undefined ? await this.#sessionIds(volume) : [await volume.resolve(this.#options.session)];
-    if (ids === undefined) return;
-    const leases: Lease[] = [];
-    try {
-      await this.#checkSessions(volume, await this.#openAll(volume, ids, leases), ids);
-    } finally {
-      for (const lease of leases) await lease.release();
-    }
+  result(plannedSessions: number): CheckResult {
+    return {
+      sessions: this.#sessions,
+      plannedSessions,
+      finishedSessions: this.#finishedSessions,
+      bandFiles: this.#bandFiles,
+      skippedFiles: this.#skippedFiles,
+      readBytes: this.#readBytes,
+      isOutOfTime: this.#isOutOfTime,
+      verified: this.#verified,
+      warnings: this.#warnings,
+      findings: this.findings,
+      durationMs: Math.round(performance.now() - this.#startedAt),
+    };
   }
 
-  async #checkSessions(volume: Volume, opened: ReadonlyMap<string, SessionDirectory>, ids: readonly string[]): Promise<void> {
-    if (this.#options.session === undefined) await this.#checkNewest(volume, opened.get(ids.at(-1) ?? ''));
-    for (const session of opened.values()) {
-      this.#totalBands += session.bandCount;
-      this.#totalBytes += session.manifest.totals.writtenBytes;
+  /** The sessions of a volume that are to be checked, oldest first. */
+  async plan(volume: Volume): Promise<PlannedSession[]> {
+    const ids = this.#options.session === undefined ? await this.#sessionIds(volume) : [await volume.resolve(this.#options.session)];
+    if (ids === undefined) return [];
+    if (this.#options.session === undefined) await this.#checkNewest(volume, await openIfWhole(volume, ids.at(-1)));
+    const chosen = this.#options.isNewestOnly === true ? ids.slice(-1) : ids;
+    const siblings = new Set(chosen);
+    const planned: PlannedSession[] = [];
+    for (const sessionId of chosen) {
+      const session = await openIfWhole(volume, sessionId); // what is wrong with it, is found when its turn comes
+      this.#totalBands += session?.bandCount ?? 0;
+      this.#totalBytes += session?.manifest.totals.writtenBytes ?? 0;
+      const labels = await session?.readLabels().catch(() => undefined);
+      planned.push({ volume, sessionId, siblings, verified: labels?.verified });
     }
-    for (const session of opened.values()) await this.#checkSession(volume, session, opened.get(session.manifest.base?.sessionId ?? ''));
+    return planned;
   }
 
   /** Undefined, and a finding, if the folder of the sessions is damaged itself. */
@@ -102,27 +142,79 @@ class CheckRun {
     }
   }
 
-  /** Opens them; nobody deletes one until `leases` are given back. One that is just being deleted is passed over. */
-  async #openAll(volume: Volume, ids: readonly string[], leases: Lease[]): Promise<Map<string, SessionDirectory>> {
-    const opened = new Map<string, SessionDirectory>();
-    for (const id of ids) {
+  async checkAll(planned: readonly PlannedSession[]): Promise<void> {
+    for (const one of planned) {
+      if (!this.#hasTime()) return;
+      const opened = await this.#open(one);
+      if (opened === undefined) continue;
       try {
-        leases.push(await this.#lease(volume, id));
-        opened.set(id, await volume.openSession(id));
-        this.sessions++;
-      } catch (error) {
-        if (error instanceof TimebandError && error.code === 'LOCKED') continue;
-        if (!(await volume.sessionIds()).includes(id)) continue;
-        this.sessions++;
-        this.findings.push(finding({ volume: volume.name, session: id }, error));
+        await this.#checkOpened(one, opened.session);
+      } finally {
+        await opened.lease.release();
       }
     }
-    return opened;
+  }
+
+  #hasTime(): boolean {
+    const { maxDurationMs } = this.#options;
+    this.#isOutOfTime ||= maxDurationMs !== undefined && performance.now() - this.#startedAt >= maxDurationMs;
+    return !this.#isOutOfTime;
+  }
+
+  /** Opens a session, which nobody deletes until the lease is given back. One that is just being deleted is passed over. */
+  async #open({ volume, sessionId }: PlannedSession): Promise<OpenedSession | undefined> {
+    let lease: Lease | undefined;
+    try {
+      lease = await this.#lease(volume, sessionId);
+      const session = await volume.openSession(sessionId);
+      this.#sessions++;
+      return { session, lease };
+    } catch (error) {
+      await lease?.release();
+      if (error instanceof TimebandError && error.code === 'LOCKED') return undefined;
+      if (!(await volume.sessionIds()).includes(sessionId)) return undefined;
+      this.#sessions++;
+      this.#finishedSessions++;
+      this.findings.push(finding({ volume: volume.name, session: sessionId }, error));
+      return undefined;
+    }
   }
 
   async #lease(volume: Volume, sessionId: string): Promise<Lease> {
     const { locks } = this.#repository.layout;
     return await Lease.take({ locks, volume: volume.name, volumeId: volume.id, sessionId, command: `check ${volume.name}` });
+  }
+
+  async #checkOpened({ volume, siblings }: PlannedSession, session: SessionDirectory): Promise<void> {
+    const findingsBefore = this.findings.length;
+    await this.#checkSession(volume, session, await this.#baseOf(volume, session, siblings));
+    this.#previous = session;
+    if (this.#isOutOfTime) return;
+    this.#finishedSessions++;
+    if (this.#options.subset === undefined && this.findings.length === findingsBefore) await this.#recordVerified(volume, session.sessionId);
+  }
+
+  /** Its base, if that is checked, too. */
+  async #baseOf(volume: Volume, { manifest }: SessionDirectory, siblings: ReadonlySet<string>): Promise<SessionDirectory | undefined> {
+    const id = manifest.base?.sessionId;
+    if (id === undefined || !siblings.has(id)) return undefined;
+    const isPrevious = this.#previous?.sessionId === id && this.#previous.context === volume.context;
+    return isPrevious ? this.#previous : await openIfWhole(volume, id);
+  }
+
+  /** A repository that cannot be written to is checked all the same; anything else that keeps the note from being made is told once. */
+  async #recordVerified(volume: Volume, sessionId: string): Promise<void> {
+    if (this.#unrecorded.has(volume.id)) return;
+    const verified = { atMs: Date.now(), withData: this.#options.withData ?? false };
+    try {
+      await changeLabels(this.#repository, { volume, sessionId }, (labels) => ({ ...labels, verified }));
+      this.#verified.push({ volume: volume.name, session: sessionId });
+    } catch (error) {
+      this.#unrecorded.add(volume.id); // or each session would wait for the same lock
+      if (isUnwritable(error)) return;
+      if (!(error instanceof TimebandError)) throw error;
+      this.#warnings.push(`that ${volume.name}@${sessionId} and later ones are whole, could not be recorded: ${error.message}`);
+    }
   }
 
   async #checkNewest(volume: Volume, newest: SessionDirectory | undefined): Promise<void> {
@@ -152,7 +244,7 @@ class CheckRun {
       );
     }
     const keys = shareBandKeys(session.context);
-    for (let page = 0; page < session.pageCount; page++) {
+    for (let page = 0; page < session.pageCount && !this.#isOutOfTime; page++) {
       const entries = await attempt(() => session.readPageFile(page), pageRange(session, page));
       if (entries === undefined) continue;
       await this.#checkBands(where, session, { page, entries, keys });
@@ -169,6 +261,7 @@ class CheckRun {
     const files = session.bandPaths(first, entryCount(part.entries));
     await forEachBounded(files.entries(), this.#options.pool.capacity, async ([i, file]) => {
       if (this.#options.signal?.aborted === true) throw new TimebandError('interrupted; the check is incomplete.', { code: 'INTERRUPTED' });
+      if (!this.#hasTime()) return;
       const band = readEntry(part.entries, i);
       const error = band === undefined ? undefined : await this.#checkBand(file, band, part.keys);
       if (error !== undefined) this.findings.push(finding(where, error, bandRange(session, first + i)));
@@ -184,8 +277,12 @@ class CheckRun {
     const key = `${inode} ${toHex(band.salt)}`;
     if (this.#verdicts.has(key)) return this.#verdicts.get(key);
     this.#verdicts.set(key, undefined); // before waiting, so that a session beside this one does not read it again
-    this.bandFiles++;
-    this.readBytes += band.fileBytes;
+    if (!isInSubset(this.#options.subset, path.basename(file))) {
+      this.#skippedFiles++;
+      return undefined;
+    }
+    this.#bandFiles++;
+    this.#readBytes += band.fileBytes;
     try {
       await this.#options.pool.run('checkBand', { keys, file, band, withData: this.#options.withData ?? false });
       return undefined;
@@ -201,10 +298,15 @@ class CheckRun {
       phase: 'check',
       doneBands: this.#doneBands,
       totalBands: this.#totalBands,
-      doneBytes: this.readBytes,
+      doneBytes: this.#readBytes,
       totalBytes: this.#totalBytes,
     });
   }
+}
+
+/** Undefined if it cannot be opened. */
+async function openIfWhole(volume: Volume, sessionId: string | undefined): Promise<SessionDirectory | undefined> {
+  return sessionId === undefined ? undefined : await volume.openSession(sessionId).catch(() => undefined);
 }
 
 /** Device and inode number of a file. */

@@ -14,10 +14,22 @@ export interface Finding {
 }
 
 export interface CheckResult {
+  /** Sessions that were looked at. */
   readonly sessions: number;
+  /** Sessions that there were to look at. */
+  readonly plannedSessions: number;
+  /** Sessions of which all was looked at, or all of the subset, before time was up. */
+  readonly finishedSessions: number;
   /** Band files read; one that several sessions share is read once. */
   readonly bandFiles: number;
+  /** Band files that are not in the subset. */
+  readonly skippedFiles: number;
   readonly readBytes: number;
+  readonly isOutOfTime: boolean;
+  /** Sessions that were found whole with all their bands, and have that in their labels now. */
+  readonly verified: readonly { readonly volume: string; readonly session: string }[];
+  /** What went wrong besides, and is no damage. */
+  readonly warnings: readonly string[];
   readonly findings: readonly Finding[];
   readonly durationMs: number;
 }

@@ -42,6 +42,14 @@ export function parseSize(text: string): number | undefined {
   return Number.isSafeInteger(bytes) ? bytes : undefined;
 }
 
+/** Parses `90s`, `10m`, `2h`, `1h30m` to milliseconds; undefined for anything else, and for no time at all. */
+export function parseTimeSpan(text: string): number | undefined {
+  const match = /^(?:(\d{1,5})h)?(?:(\d{1,6})m)?(?:(\d{1,8})s)?$/.exec(text);
+  const [hours = 0, minutes = 0, seconds = 0] = (match?.slice(1) ?? []).map((digits) => Number(digits ?? 0));
+  const ms = ((hours * 60 + minutes) * 60 + seconds) * 1000;
+  return ms > 0 ? ms : undefined;
+}
+
 /** Columns of text, padded; a column whose heading begins with ">" is right-aligned. */
 export function formatTable(headings: readonly string[], rows: readonly (readonly string[])[]): string {
   const names = headings.map((heading) => heading.replace(/^>/, ''));

@@ -20,8 +20,9 @@ const FIELDS = {
   volume: 'name id bandBytes sessions newest sizeBytes storedBytes source',
   sessions: 'sessions',
   show: `${SESSION} started finished manifestSha256 program directory`,
-  restore: 'session target sizeBytes writtenBytes damaged durationMs',
-  check: 'sessions files readBytes durationMs withKey withData findings damaged',
+  restore: 'session target sizeBytes comparedBytes writtenBytes behindBytes damaged durationMs',
+  check:
+    'sessions plannedSessions finishedSessions files skippedFiles readBytes durationMs outOfTime withKey withData subset verified warnings findings damaged',
   finding: 'volume session code message range',
   diff: 'volume from to fromBytes toBytes ranges differentBytes',
   map: 'volume session base sizeBytes bandBytes bands dataBands dataBytes changedBands changedBytes mostChanges countedSessions skippedSessions runs svg',
@@ -111,6 +112,10 @@ test.serial('restore, check, diff, map and break-lock tell what they did and fou
   const restore = await ws.json('restore', 'disk', ws.at('out.img'));
   has(t, restore, FIELDS.restore);
   t.like(restore, { target: ws.at('out.img'), sizeBytes: 4 * BAND, writtenBytes: 2 * BAND, damaged: [] });
+  t.is(restore.comparedBytes, null);
+  const inPlace = await ws.json('restore', 'disk@latest~1', ws.at('out.img'), '--in-place', '--at', 'latest');
+  has(t, inPlace, FIELDS.restore);
+  t.like(inPlace, { target: ws.at('out.img'), sizeBytes: 4 * BAND, comparedBytes: BAND, writtenBytes: BAND, behindBytes: 0, damaged: [] });
   const diff = await ws.json('diff', 'disk@latest~1', 'disk@latest');
   has(t, diff, FIELDS.diff);
   t.like(diff, { ranges: [{ offset: BAND, length: BAND }], differentBytes: BAND, fromBytes: 4 * BAND });
@@ -136,7 +141,11 @@ test.serial('restore, check, diff, map and break-lock tell what they did and fou
     t.like(check, { sessions: 2, withKey, withData, findings: [], damaged: [] });
     t.true(check.files >= files);
   }
-  const { directory } = await ws.json('show', 'disk');
+  const part = await ws.json('check', '--subset', '1/7', '--newest', '--max-duration', '10m');
+  t.like(part, { sessions: 1, plannedSessions: 1, finishedSessions: 1, outOfTime: false, subset: '1/7', verified: [], warnings: [] });
+  t.is(part.files + part.skippedFiles, 2);
+  const { directory, verified } = await ws.json('show', 'disk');
+  t.is(verified.data, true);
   rmSync(path.join(directory, 'bitmap'));
   const found = await ws.json('check');
   has(t, found.findings[0], FIELDS.finding);
@@ -177,6 +186,7 @@ test.serial('--quiet prints nothing at all where nothing went wrong', async (t) 
     ['sessions', 'disk'],
     ['show', 'disk@latest'],
     ['restore', 'disk', ws.at('out.img')],
+    ['restore', 'disk', ws.at('out.img'), '--in-place'],
     ['check', '--data'],
     ['check', '--no-key'],
     ['diff', 'disk@latest~1', 'disk@latest'],

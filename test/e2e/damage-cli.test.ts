@@ -75,6 +75,20 @@ test.serial('restore --keep-going exits with 3, lists the range, and is right el
   t.is(firstWrongByte(target, image, [range]), undefined, 'over a file full of other bytes');
 });
 
+test.serial('restore --in-place exits with 13 at the damage, and with 3 under --keep-going, and leaves the range as it was', async (t) => {
+  const scene = await setScene(t, template);
+  const { name, image, range } = damageBand(scene);
+  const target = scene.at('out.img');
+  writeFileSync(target, new Uint8Array(5_000_000));
+  const { status, stderr } = await scene.cli('restore', name, target, '--in-place');
+  t.is(status, 13);
+  t.true(stderr.includes(`${range.offset}-${range.offset + range.length - 1}`));
+  const going = await scene.cli('restore', name, target, '--in-place', '--keep-going');
+  t.is(going.status, 3);
+  t.regex(going.stderr, /left as it was/);
+  t.is(firstWrongByte(target, image, [range]), undefined);
+});
+
 test.serial('a restore to stdout exits with 13 at the damage, and with 3 under --keep-going', async (t) => {
   const scene = await setScene(t, template);
   const { name, image, range } = damageBand(scene);

@@ -3,36 +3,38 @@ import { BandPool } from '../../../bands/workers/band-pool.ts';
 import { checkRepository } from '../../check/check.ts';
 import { checkWithoutKey } from '../../check/check-without-key.ts';
 import { type CheckResult, damagedSessions } from '../../check/findings.ts';
+import { parseSubset, type Subset } from '../../check/scope.ts';
 import { formatRanges } from '../../restore.ts';
 import { splitVolumeAndSession } from '../../session-spec.ts';
 import type { CommandContext } from '../context.ts';
 import type { Define } from '../define.ts';
 import { EXIT } from '../exit-codes.ts';
-import { formatBytes, formatDuration } from '../text.ts';
+import { formatBytes, formatDuration, parseTimeSpan } from '../text.ts';
 
 export function addCheck(define: Define): void {
   define(
     'check [session]',
     'verify everything, NAME, or NAME@SESSION',
     (command) =>
-      command.option('--data', 'also decrypt all data and compare digests').option('--no-key', 'verify what can be verified without a passphrase'),
+      command
+        .option('--data', 'also decrypt all data and compare digests')
+        .option('--subset <part>', 'only some of the band files: 5% (at random), or 2/7 (the second of seven parts)')
+        .option('--newest', 'only the newest session of each volume')
+        .option('--max-duration <time>', 'stop after 90s, 10m or 2h; what was checked longest ago, or never, comes first')
+        .option('--no-key', 'verify what can be verified without a passphrase'),
     async (context, [text], options) => {
       const { name, session } = typeof text === 'string' ? splitVolumeAndSession(text) : { name: undefined, session: undefined };
-      const withKey = options['key'] !== false;
-      if (!withKey && (name !== undefined || options['data'] === true)) {
-        throw new TimebandError('--no-key verifies the whole repository and cannot decrypt: leave out the name and --data.', { code: 'USAGE' });
-      }
+      const how = parseHow(options, { name, session });
       await using pool = new BandPool();
       const progress = context.progress('check');
       const common = { pool, signal: context.terminal.signal, onProgress: progress?.update };
       try {
-        const result = withKey
-          ? await context.withRepository((repository, catalog) =>
-              checkRepository(repository, { ...common, volume: name, session, withData: options['data'] === true, catalog }),
-            )
+        const result = how.withKey
+          ? await context.withRepository((repository, catalog) => checkRepository(repository, { ...common, ...how, volume: name, session, catalog }))
           : await checkWithoutKey(context.repositoryPath, common);
         progress?.end();
-        printResult(context, result, { withKey, withData: options['data'] === true });
+        for (const warning of result.warnings) context.warn(warning);
+        printResult(context, result, how);
       } finally {
         progress?.end();
       }
@@ -40,10 +42,44 @@ export function addCheck(define: Define): void {
   );
 }
 
-function printResult(context: CommandContext, result: CheckResult, how: { readonly withKey: boolean; readonly withData: boolean }): void {
+interface How {
+  readonly withKey: boolean;
+  readonly withData: boolean;
+  readonly isNewestOnly: boolean;
+  /** As it was written, for messages. */
+  readonly subsetText: string | undefined;
+  readonly subset: Subset | undefined;
+  readonly maxDurationMs: number | undefined;
+}
+
+/** @throws TimebandError USAGE */
+function parseHow(
+  options: Readonly<Record<string, unknown>>,
+  { name, session }: { readonly name: string | undefined; readonly session: string | undefined },
+): How {
+  const [subset, time] = [options['subset'], options['maxDuration']];
+  const how = { withKey: options['key'] !== false, withData: options['data'] === true, isNewestOnly: options['newest'] === true };
+  if (!how.withKey && (name !== undefined || how.withData || how.isNewestOnly || subset !== undefined || time !== undefined)) {
+    throw new TimebandError('--no-key verifies the whole repository and cannot decrypt: leave out the name and all other options.', {
+      code: 'USAGE',
+    });
+  }
+  if (how.isNewestOnly && session !== undefined) {
+    throw new TimebandError('--newest and a session exclude each other: name the volume, or the session.', { code: 'USAGE' });
+  }
+  const maxDurationMs = typeof time === 'string' ? parseTimeSpan(time) : undefined;
+  if (time !== undefined && maxDurationMs === undefined)
+    throw new TimebandError(`"${time}" is not a length of time; write 90s, 10m (minutes), 2h or 1h30m.`, { code: 'USAGE' });
+  const parsed = typeof subset === 'string' ? parseSubset(subset) : undefined;
+  return { ...how, subset: parsed, subsetText: parsed === undefined ? undefined : String(subset), maxDurationMs };
+}
+
+function printResult(context: CommandContext, result: CheckResult, how: How): void {
   const damaged = damagedSessions(result.findings);
-  const read = `${result.sessions} session(s), ${result.bandFiles} ${how.withKey ? 'band' : ''} file(s), ${formatBytes(result.readBytes)} read in ${formatDuration(result.durationMs)}`;
-  const depth = how.withData ? 'data' : how.withKey ? 'structure and checksums' : 'checksums, without the key';
+  const files = how.subset === undefined ? result.bandFiles : `${result.bandFiles} of ${result.bandFiles + result.skippedFiles}`;
+  const read = `${result.sessions} session(s), ${files} ${how.withKey ? 'band' : ''} file(s), ${formatBytes(result.readBytes)} read in ${formatDuration(result.durationMs)}`;
+  const level = how.withData ? 'data' : how.withKey ? 'structure and checksums' : 'checksums, without the key';
+  const depth = `${level}${how.isNewestOnly ? ', newest sessions' : ''}${how.subsetText === undefined ? '' : `, subset ${how.subsetText}`}`;
   const lines = result.findings.map((one) => `${one.volume}${one.session === undefined ? '' : `@${one.session}`}: ${one.message}`);
   for (const one of damaged) {
     const what = one.ranges.length === 0 ? 'its metadata' : formatRanges(one.ranges);
@@ -54,14 +90,28 @@ function printResult(context: CommandContext, result: CheckResult, how: { readon
       ? `No damage found: ${read} (${depth}).`
       : `${result.findings.length} finding(s), ${damaged.length} damaged session(s): ${read} (${depth}).`;
   context.exitCode = result.findings.length === 0 ? EXIT.done : EXIT.incomplete;
+  if (result.isOutOfTime) lines.push(describeCoverage(result));
   context.print([...lines, verdict].join('\n'), {
     sessions: result.sessions,
+    plannedSessions: result.plannedSessions,
+    finishedSessions: result.finishedSessions,
     files: result.bandFiles,
+    skippedFiles: result.skippedFiles,
+    outOfTime: result.isOutOfTime,
     readBytes: result.readBytes,
     durationMs: result.durationMs,
     withKey: how.withKey,
     withData: how.withData,
+    subset: how.subsetText ?? null,
+    verified: result.verified,
+    warnings: result.warnings,
     findings: result.findings.map((one) => ({ ...one, session: one.session ?? null, range: one.range ?? null })),
     damaged,
   });
+}
+
+function describeCoverage({ plannedSessions, sessions, finishedSessions }: CheckResult): string {
+  const counts = `${finishedSessions} of ${plannedSessions} session(s) checked to the end, ${sessions - finishedSessions} in part, ${plannedSessions - sessions} not`;
+  const advice = finishedSessions === 0 ? 'give it more time, or check parts with --subset 1/7, 2/7, …' : 'run it again to go on with the others';
+  return `Time is up: ${counts}; ${advice}.`;
 }

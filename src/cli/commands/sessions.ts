@@ -1,5 +1,6 @@
 import { TimebandError } from '../../../bands/errors.ts';
 import { toHex } from '../../../bands/format/bytes.ts';
+import type { Labels } from '../../../bands/format/labels.ts';
 import { parseSessionId } from '../../../bands/format/session-id.ts';
 import { sessionSizes } from '../../deletion/sizes.ts';
 import { splitVolumeAndSession } from '../../session-spec.ts';
@@ -45,7 +46,7 @@ export function addSessions(define: Define): void {
         for (const { volume, session, problem } of summaries) if (problem !== undefined) context.warn(`${volume}@${session} is damaged: ${problem}`);
         if (summaries.some(({ problem }) => problem !== undefined)) context.exitCode = EXIT.incomplete;
         const table = formatTable(
-          ['VOLUME', 'SESSION', 'TIME', '>SIZE', '>CHANGED', '>ADDED', '>FREES', '>STORED', 'TAGS', 'NOTE'],
+          ['VOLUME', 'SESSION', 'TIME', '>SIZE', '>CHANGED', '>ADDED', '>FREES', '>STORED', 'VERIFIED', 'TAGS', 'NOTE'],
           summaries.map(({ volume, session, manifest, labels, sizes }) => [
             volume,
             session,
@@ -59,6 +60,7 @@ export function addSessions(define: Define): void {
                   sizes === undefined ? '?' : formatBytes(sizes.freedBytes),
                   formatBytes(manifest.totals.storedBytes),
                 ]),
+            describeVerified(labels, 'day'),
             [...(labels?.isProtected === true ? ['(protected)'] : []), ...(labels?.tags ?? [])].join(','),
             labels?.note ?? '',
           ]),
@@ -90,6 +92,7 @@ export function addSessions(define: Define): void {
           ['base', manifest.base?.sessionId ?? '-'],
           ['source', `${manifest.source.location} (${manifest.source.kind}) on ${manifest.source.host}`],
           ['taken', `${formatTime(manifest.startedMs)} to ${formatTime(manifest.finishedMs)} by ${manifest.program}`],
+          ['verified', describeVerified(labels, 'time') || '-'],
           ['tags', labels.tags.join(', ') || '-'],
           ['note', labels.note || '-'],
           ['folder', opened.directory],
@@ -105,6 +108,13 @@ export function addSessions(define: Define): void {
       });
     },
   );
+}
+
+/** `2026-11-21 data`: when the session was last found whole, and whether its data was read; empty if never. */
+function describeVerified(labels: Labels | undefined, precision: 'day' | 'time'): string {
+  if (labels?.verified === undefined) return '';
+  const { atMs, withData } = labels.verified;
+  return `${formatTime(atMs).slice(0, precision === 'day' ? 10 : undefined)} ${withData ? 'data' : 'structure'}`;
 }
 
 /** `NAME@SESSION` where a session must be named. */
