@@ -245,28 +245,24 @@ export async function streamSession(options: StreamOptions): Promise<{ readonly 
   const damaged: DamagedRange[] = [];
   const { sizeBytes } = image;
   const totalBands = options.session.bandCount;
-  try {
-    for (let offset = 0; offset < sizeBytes; offset += BUFFER_BYTES) {
-      if (options.signal?.aborted === true)
-        throw new TimebandError(`interrupted after ${offset} bytes; the output is incomplete.`, { code: 'INTERRUPTED' });
-      const out = new Uint8Array(Math.min(BUFFER_BYTES, sizeBytes - offset));
-      try {
-        await image.read(out, offset, cursor);
-      } catch (error) {
-        damaged.push(...(await readAround(image, out, { offset, error, isKeepGoing: options.isKeepGoing ?? false })));
-      }
-      await options.write(out);
-      const doneBytes = offset + out.length;
-      options.onProgress?.({
-        phase: 'restore',
-        doneBands: Math.floor((doneBytes / sizeBytes) * totalBands),
-        totalBands,
-        doneBytes,
-        totalBytes: sizeBytes,
-      });
+  for (let offset = 0; offset < sizeBytes; offset += BUFFER_BYTES) {
+    if (options.signal?.aborted === true)
+      throw new TimebandError(`interrupted after ${offset} bytes; the output is incomplete.`, { code: 'INTERRUPTED' });
+    const out = new Uint8Array(Math.min(BUFFER_BYTES, sizeBytes - offset));
+    try {
+      await image.read(out, offset, cursor);
+    } catch (error) {
+      damaged.push(...(await readAround(image, out, { offset, error, isKeepGoing: options.isKeepGoing ?? false })));
     }
-  } finally {
-    await image.close();
+    await options.write(out);
+    const doneBytes = offset + out.length;
+    options.onProgress?.({
+      phase: 'restore',
+      doneBands: Math.floor((doneBytes / sizeBytes) * totalBands),
+      totalBands,
+      doneBytes,
+      totalBytes: sizeBytes,
+    });
   }
   return { writtenBytes: sizeBytes, damaged };
 }

@@ -1,4 +1,4 @@
-/** Decoded chunks, least recently used out first, bounded in bytes. */
+/** Decoded chunks in memory that workers share, least recently used out first, bounded in bytes. */
 import { CHUNK_BYTES } from '../format/geometry.ts';
 import { SpareBuffers } from './spare-buffers.ts';
 
@@ -10,7 +10,7 @@ export class ChunkCache {
   /** @param maxBytes at least one chunk is always kept */
   constructor(maxBytes: number) {
     this.#capacity = Math.max(1, Math.floor(maxBytes / CHUNK_BYTES));
-    this.#spares = new SpareBuffers(8 * CHUNK_BYTES);
+    this.#spares = new SpareBuffers(8 * CHUNK_BYTES, shared);
   }
 
   /**
@@ -54,4 +54,8 @@ export class ChunkCache {
       );
     }
   }
+}
+
+function shared(sizeBytes: number): Uint8Array {
+  return new Uint8Array(new SharedArrayBuffer(sizeBytes));
 }

@@ -1,12 +1,10 @@
 /** What images keep between reads. Those of one mount share one, so that its bounds hold for all of them together. */
 import { BandCache } from './band-cache.ts';
 import { ChunkCache } from './chunk-cache.ts';
-import { OpenBandFiles } from './open-band-files.ts';
 
 const DEFAULT_CACHE_BYTES = 67_108_864;
 
 export class ReadCache {
-  readonly files: OpenBandFiles = new OpenBandFiles();
   /** Chunks that were read at random. */
   readonly chunks: ChunkCache;
   /** Bands decoded ahead of sequential readers. */

@@ -2,14 +2,17 @@
  * A session's bytes, at any offset: what mounts, `restore -` and programs read. Random reads decode the chunk they
  * touch; once a reader goes forward, whole bands are decoded ahead by the worker pool, straight into shared memory.
  */
+import { nodePrimitives } from '../crypto/node-primitives.ts';
+import { createZstdCodec } from '../crypto/zstd.ts';
+import type { BandContext } from '../format/band-file.ts';
 import { bandRanges, CHUNK_BYTES } from '../format/geometry.ts';
 import type { StoredBand } from '../format/index-page.ts';
 import type { BandPool } from '../workers/band-pool.ts';
 import { shareBandKeys } from '../workers/band-pool.ts';
 import type { BandKeyMaterial } from '../workers/tasks.ts';
-import { BandFileReader } from './band-file-reader.ts';
+import { ChunkReader } from './chunk-reader.ts';
 import { ReadCache } from './read-cache.ts';
-import type { SessionDirectory } from './session-directory.ts';
+import type { SessionDirectory, VolumeContext } from './session-directory.ts';
 
 export interface SessionImageOptions {
   /** Workers that decode ahead of sequential readers; without one, reads decode what they touch. */
@@ -43,8 +46,10 @@ function bandKey(band: StoredBand): string {
 export class SessionImage {
   readonly session: SessionDirectory;
   readonly #pool: BandPool | undefined;
+  /** Whether the cache has room to decode bands ahead. */
+  readonly #readsAhead: boolean;
   readonly #keys: BandKeyMaterial;
-  readonly #reader: BandFileReader;
+  readonly #reader: ChunkReader;
   readonly #cache: ReadCache;
   /** How many bands from the reader's on are decoded. */
   readonly #depth: number;
@@ -53,9 +58,10 @@ export class SessionImage {
     this.session = session;
     this.#cache = options.cache ?? new ReadCache(options.cacheBytes);
     this.#keys = shareBandKeys(session.context);
-    this.#reader = new BandFileReader(session.context, this.#cache.files);
+    this.#reader = new ChunkReader(contextOf(session.context), { keys: this.#keys, pool: options.pool });
     const capacity = this.#cache.bands.capacity(session.context.bandBytes);
-    this.#pool = capacity >= 2 ? options.pool : undefined;
+    this.#pool = options.pool;
+    this.#readsAhead = capacity >= 2 && options.pool !== undefined;
     this.#depth = Math.min(capacity - 1, (this.#pool?.capacity ?? 0) + 1);
   }
 
@@ -86,7 +92,7 @@ export class SessionImage {
     const isNear = Math.abs(offset - cursor.nextOffset) <= REORDER_BYTES;
     cursor.runBytes = isNear ? cursor.runBytes + length : 0;
     cursor.nextOffset = isNear ? Math.max(cursor.nextOffset, offset + length) : offset + length;
-    return this.#pool !== undefined && cursor.runBytes >= SEQUENTIAL_BYTES;
+    return this.#readsAhead && cursor.runBytes >= SEQUENTIAL_BYTES;
   }
 
   async #readChunks(out: Uint8Array, from: { readonly index: number; readonly band: StoredBand }, start: number): Promise<void> {
@@ -96,7 +102,9 @@ export class SessionImage {
       const number = Math.floor((start + at) / CHUNK_BYTES);
       const within = (start + at) % CHUNK_BYTES;
       const length = Math.min(CHUNK_BYTES - within, out.length - at);
-      const chunk = await this.#cache.chunks.get(`${key}${number}`, (decoded) => this.#reader.readChunk(file, from.band, { number, out: decoded }));
+      const chunk = await this.#cache.chunks.get(`${key}${number}`, (decoded) =>
+        this.#reader.read({ file, band: from.band, chunk: number, out: decoded }),
+      );
       out.set(chunk.subarray(within, within + length), at);
       at += length;
     }
@@ -123,9 +131,9 @@ export class SessionImage {
       },
     });
   }
+}
 
-  /** Closes the files. The pool and a shared cache are the caller's. */
-  async close(): Promise<void> {
-    await this.#reader.close();
-  }
+function contextOf({ cipher, bandBytes, keys }: VolumeContext): BandContext {
+  const { bandKey, domainId } = keys;
+  return { primitives: nodePrimitives, codec: createZstdCodec(), cipher, bandBytes, bandKey, domainId };
 }

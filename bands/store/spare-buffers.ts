@@ -2,18 +2,20 @@
 
 export class SpareBuffers {
   readonly #maxBytes: number;
+  readonly #allocate: (sizeBytes: number) => Uint8Array;
   readonly #bySize = new Map<number, Uint8Array[]>();
   #bytes = 0;
 
   /** @param maxBytes how much may lie here unused */
-  constructor(maxBytes: number) {
+  constructor(maxBytes: number, allocate: (sizeBytes: number) => Uint8Array = (sizeBytes) => new Uint8Array(sizeBytes)) {
     this.#maxBytes = maxBytes;
+    this.#allocate = allocate;
   }
 
   /** A buffer of exactly that size; its content is whatever it was. */
   take(sizeBytes: number): Uint8Array {
     const spare = this.#bySize.get(sizeBytes)?.pop();
-    if (spare === undefined) return new Uint8Array(sizeBytes);
+    if (spare === undefined) return this.#allocate(sizeBytes);
     this.#bytes -= sizeBytes;
     return spare;
   }

@@ -23,6 +23,7 @@ import type { StoredBand } from '../format/index-page.ts';
 import { FILE_MODE, readFully } from '../store/files.ts';
 import { type LinkOutcome, linkOrCopy } from '../store/link-file.ts';
 import { openBandFile } from '../store/open-band-file.ts';
+import { readChunk as readChunkOf } from '../store/read-chunk.ts';
 import { BufferPool, DIRECT_BLOCK_BYTES, differingRuns, isZero, nonZeroRuns } from './buffers.ts';
 import type {
   BandFileTask,
@@ -32,6 +33,7 @@ import type {
   CheckCrcTask,
   DecodeBandTask,
   LinkFilesTask,
+  ReadChunkTask,
   RestoreBandResult,
   RestoreBandTask,
   SourcePart,
@@ -270,6 +272,13 @@ export function decodeBand(task: DecodeBandTask): Promise<WireResult<undefined>>
     // The seal alone: hashing as well would cost a mount a third of its speed, and reads of single chunks cannot do it.
     await withBandFile(task.file, task.band, (bytes) => openBytes(task, bytes, task.out));
     return undefined;
+  });
+}
+
+export function readChunk({ keys, ...request }: ReadChunkTask): Promise<WireResult<undefined>> {
+  return answer(() => {
+    readChunkOf(contextOf(keys), request);
+    return Promise.resolve(undefined);
   });
 }
 

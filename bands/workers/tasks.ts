@@ -2,7 +2,7 @@
  * What the main thread asks of a worker. Tasks carry descriptors, paths and a few numbers; band data never crosses
  * between threads: workers read and write files themselves, or decode into shared memory.
  */
-import { type ErrorCode, TimebandError } from '../errors.ts';
+import { type ErrorCode, errnoOf, TimebandError } from '../errors.ts';
 import type { StoredBand } from '../format/index-page.ts';
 import type { CipherName } from '../format/primitives.ts';
 import type { LinkOutcome } from '../store/link-file.ts';
@@ -106,6 +106,13 @@ export interface DecodeBandTask extends BandFileTask {
   readonly out: Uint8Array;
 }
 
+/** Decode one chunk of a band into shared memory. */
+export interface ReadChunkTask extends BandFileTask {
+  readonly chunk: number;
+  /** 128 KiB, over a SharedArrayBuffer. */
+  readonly out: Uint8Array;
+}
+
 /** Each task's input and output, by name. */
 export interface BandTasks {
   storeBand: { readonly task: StoreBandTask; readonly result: StoreBandResult };
@@ -114,6 +121,7 @@ export interface BandTasks {
   updateBand: { readonly task: UpdateBandTask; readonly result: RestoreBandResult };
   checkBand: { readonly task: CheckBandTask; readonly result: undefined };
   checkCrc: { readonly task: CheckCrcTask; readonly result: undefined };
+  readChunk: { readonly task: ReadChunkTask; readonly result: undefined };
   decodeBand: { readonly task: DecodeBandTask; readonly result: undefined };
 }
 
@@ -122,14 +130,17 @@ export interface WireError {
   readonly message: string;
   readonly code: ErrorCode;
   readonly path: string | undefined;
+  /** Of the system's error underneath. */
+  readonly errno: string | undefined;
 }
 
 export type WireResult<T> = { readonly value: T } | { readonly error: WireError };
 
 export function toWireError(error: TimebandError): WireError {
-  return { message: error.message, code: error.code, path: error.path };
+  return { message: error.message, code: error.code, path: error.path, errno: errnoOf(error.cause) };
 }
 
-export function fromWireError({ message, code, path }: WireError): TimebandError {
-  return new TimebandError(message, path === undefined ? { code } : { code, path });
+export function fromWireError({ message, code, path, errno }: WireError): TimebandError {
+  const cause = errno === undefined ? undefined : Object.assign(new Error(errno), { code: errno });
+  return new TimebandError(message, path === undefined ? { code, cause } : { code, cause, path });
 }

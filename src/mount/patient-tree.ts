@@ -1,10 +1,9 @@
 /**
- * A tree that waits for descriptors: what fails because the process may open no more files is tried again after the
- * band files that are only kept open for speed were closed, and after others gave theirs back.
+ * A tree that waits for descriptors: what fails because the process may open no more files is tried again after others
+ * gave theirs back.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoOf } from '../../bands/errors.ts';
-import type { OpenBandFiles } from '../../bands/store/open-band-files.ts';
 import type { ImageTree, OpenImage, TreeEntry } from '../../fuse/image-tree.ts';
 
 const ATTEMPTS = 50;
@@ -17,11 +16,9 @@ function isOutOfFiles(error: unknown): boolean {
 
 export class PatientTree implements ImageTree {
   readonly #tree: ImageTree;
-  readonly #files: OpenBandFiles;
 
-  constructor(tree: ImageTree, files: OpenBandFiles) {
+  constructor(tree: ImageTree) {
     this.#tree = tree;
-    this.#files = files;
   }
 
   get totalBytes(): number {
@@ -34,8 +31,7 @@ export class PatientTree implements ImageTree {
         return await work();
       } catch (error) {
         if (!isOutOfFiles(error) || attempt >= ATTEMPTS) throw error;
-        await this.#files.dropIdle();
-        if (attempt > 1) await sleep(Math.random() * PAUSE_MS);
+        await sleep(Math.random() * PAUSE_MS);
       }
     }
   }

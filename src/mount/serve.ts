@@ -41,7 +41,7 @@ export async function serveMount(repository: Repository, request: ServeRequest, 
         : new SingleImageTree(await (await repository.volume(only.volume)).openSession(only.session), options);
     const mount = await TreeMount.up({
       mountPoint: request.mountPoint,
-      tree: new PatientTree(tree, cache.files),
+      tree: new PatientTree(tree),
       label: `timeband:${repository.layout.root}`,
       allowOther: request.allowOther,
       onError: (operation, path, error) => log(`${operation} ${path}: ${error instanceof Error ? error.message : String(error)}`),

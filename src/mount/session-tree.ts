@@ -131,8 +131,7 @@ export class SessionTree implements ImageTree {
     if (users === undefined || --users.count > 0) return;
     this.#images.delete(key);
     this.#sessions.delete(key); // and with it the index pages that were read
-    const { image, lease } = await users.shared;
-    await image.close();
+    const { lease } = await users.shared;
     await lease.release();
   }
 

@@ -43,7 +43,6 @@ export async function verifyReads(t: ExecutionContext, session: SessionDirectory
     await image.read(out, offset, cursor);
     if (!isSame(out, model.bytes.subarray(offset, offset + out.length))) t.fail(`sequential read at ${offset}`);
   }
-  await image.close();
 }
 
 export async function verifyRestores(

@@ -121,7 +121,6 @@ async function readInChunks(t: ExecutionContext, session: SessionDirectory, imag
     if (status !== undefined) failed.push({ offset, length: out.length });
     else if (Buffer.compare(out, readPart(image, offset, out.length)) !== 0) t.fail(`wrong bytes at ${offset}`);
   }
-  await opened.close();
   return mergeRanges(failed);
 }
 

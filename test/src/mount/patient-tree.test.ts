@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { ioError } from '../../../bands/errors.ts';
-import { OpenBandFiles } from '../../../bands/store/open-band-files.ts';
 import { createCursor } from '../../../bands/store/session-image.ts';
 import { PatientTree } from '../../../src/mount/patient-tree.ts';
 import { CONTENT, FakeTree } from '../../fuse/fake-tree.ts';
@@ -18,7 +17,7 @@ for (const errno of ['EMFILE', 'ENFILE']) {
     const tree = new FakeTree();
     for (const name of ['list', 'look', 'open'] as const) Object.assign(tree, { [name]: failing(errno, 3, tree[name] as () => Promise<unknown>) });
     tree.image = { ...tree.image, read: failing(errno, 3, tree.image.read) };
-    const patient = new PatientTree(tree, new OpenBandFiles());
+    const patient = new PatientTree(tree);
     t.deepEqual(await patient.list('/'), ['image', 'latest', 'folder']);
     t.is((await patient.look('/folder'))?.kind, 'directory');
     const image = await patient.open('/image');
@@ -35,7 +34,7 @@ test('another error is thrown at once, and one that does not end in the end', as
   const tree = new FakeTree();
   tree.look = failing('EIO', 1, tree.look);
   tree.list = failing('EMFILE', Number.POSITIVE_INFINITY, tree.list);
-  const patient = new PatientTree(tree, new OpenBandFiles());
+  const patient = new PatientTree(tree);
   t.is(await codeOf(() => patient.look('/')), 'IO_ERROR');
   t.is(await codeOf(() => Promise.race([patient.list('/'), sleep(20_000)])), 'IO_ERROR');
 });

@@ -71,7 +71,6 @@ for (const { name, options } of SETTINGS) {
     for (const size of [4096, 65_536, 100_000, 2 * BAND_256K]) {
       const image = new SessionImage(damaged, options);
       for (const pass of ['first', 'second']) t.is(await firstFault(image, bytes, size), undefined, `${pass} pass, by ${size}`);
-      await image.close();
     }
   });
 }
@@ -89,7 +88,6 @@ test('many requests under way at once over damaged bands fail each for itself', 
   for (const [i, result] of (await Promise.allSettled(reads)).entries()) {
     t.is(result.status === 'fulfilled' ? result.value : 'failed', isLost(i * size, (i + 1) * size) ? 'failed' : true, `at ${i * size}`);
   }
-  await image.close();
 });
 
 test('a band that is mended is read again', async (t) => {
@@ -103,7 +101,6 @@ test('a band that is mended is read again', async (t) => {
   writeFileSync(five, Buffer.concat([file.subarray(0, at), Buffer.of((file[at] ?? 0) ^ 1), file.subarray(at + 1)]));
   await image.read(out, 5 * BAND_256K + CHUNK_BYTES);
   t.true(isSame(out, bytes.subarray(5 * BAND_256K + CHUNK_BYTES).subarray(0, 4096)));
-  await image.close();
 });
 
 /** Reads a file from begin to end in steps; gives the offsets of the steps that failed, and of those with wrong bytes. */
