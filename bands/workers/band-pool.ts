@@ -16,6 +16,7 @@ export class BandPool {
   readonly capacity: number;
   readonly #piscina: Promise<Piscina>;
   readonly #threads: number;
+  readonly #running = new Set<Promise<unknown>>();
   /** Counts the threads that have loaded. */
   readonly #loaded: Int32Array = new Int32Array(new SharedArrayBuffer(4));
 
@@ -29,14 +30,21 @@ export class BandPool {
 
   /** Runs one task. @throws TimebandError as the task throws it */
   async run<Name extends keyof BandTasks>(name: Name, task: BandTasks[Name]['task']): Promise<BandTasks[Name]['result']> {
-    const answer: WireResult<BandTasks[Name]['result']> = await (await this.#piscina).run(task, { name });
-    if ('value' in answer) return answer.value;
-    throw fromWireError(answer.error);
+    const running: Promise<WireResult<BandTasks[Name]['result']>> = this.#piscina.then((piscina) => piscina.run(task, { name }));
+    this.#running.add(running);
+    try {
+      const answer = await running;
+      if ('value' in answer) return answer.value;
+      throw fromWireError(answer.error);
+    } finally {
+      this.#running.delete(running);
+    }
   }
 
-  /** Stops the threads. Wait for the tasks first. */
+  /** Stops the threads when they have done what they were asked for: an answer that comes later would be an error of nobody's. */
   async close(): Promise<void> {
     const piscina = await this.#piscina;
+    await Promise.allSettled(this.#running);
     await this.#waitUntilLoaded();
     await piscina.destroy();
   }
