@@ -2,7 +2,7 @@
 import { stat } from 'node:fs/promises';
 import { errnoOf, ioError, messageOf, TimebandError } from '../../bands/errors.ts';
 import { bundleDriver } from './bundle/bundle-source.ts';
-import { deviceDriver, imageDriver, typeOfLocation } from './image-source.ts';
+import { deviceDriver, imageDriver } from './image-source.ts';
 import { lvmThinDriver } from './lvm/lvm-thin-source.ts';
 import { nbdDriver } from './nbd/nbd-source.ts';
 import { qcow2Driver } from './qcow2/qcow2-source.ts';
@@ -49,8 +49,8 @@ export async function chooseSource(location: string, forced?: SourceKind): Promi
 }
 
 /**
- * Opens `location` with the driver that was chosen for it; a file or device that turns out not to be possible that way
- * (a clone refused by the file system) is read as it is, and the view's first warning says so.
+ * Opens `location` with the driver that was chosen for it; an image whose clone the file system refuses (XFS that was made
+ * without reflinks) is read as it is, with a warning.
  */
 export async function openSource(
   location: string,
@@ -60,9 +60,9 @@ export async function openSource(
   try {
     return { view: await choice.driver.open(location, context), warning: undefined };
   } catch (error) {
-    if (choice.isForced || !(error instanceof TimebandError) || error.code !== 'UNSUPPORTED') throw error;
-    const fallback = (await typeOfLocation(location)) === 'device' ? deviceDriver : imageDriver;
-    return { view: await fallback.open(location, context), warning: `${messageOf(error)}: it is read as it is, without a snapshot.` };
+    const isRefusedClone = choice.driver === reflinkDriver && error instanceof TimebandError && error.code === 'UNSUPPORTED';
+    if (choice.isForced || !isRefusedClone) throw error; // what another driver cannot read is no raw image
+    return { view: await imageDriver.open(location, context), warning: `${messageOf(error)}: it is read as it is, without a snapshot.` };
   }
 }
 

@@ -305,3 +305,15 @@ test.serial('the image is copied as of one instant while it is written', async (
     t.true(front > 0 && front - back >= 0 && front - back <= 1, `round ${round}: ${front} at the front, ${back} at the back`);
   }
 });
+
+test.serial('an image on an XFS that cannot clone is read as it is, with a warning; when reflink is asked for, it is an error', async (t) => {
+  const at = await lab(t, pool);
+  const folder = mountFileSystem(at, { ...XFS, make: [...XFS.make, '-m', 'reflink=0'] });
+  const image = makeImage(folder, false);
+  const result = await at.sync('disk', image);
+  t.is(result.source.kind, 'image');
+  t.regex(result.warnings.join(), /cannot be cloned/);
+  t.deepEqual(kept(folder), []);
+  await verifyNewest(t, at, image, 'as it is');
+  await t.throwsAsync(at.sync('disk', image, { sourceKind: 'reflink' }), { code: 'UNSUPPORTED' });
+});
