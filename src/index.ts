@@ -36,7 +36,8 @@ export { parseCount, type RetentionRules, UNLIMITED } from './retention/rules.ts
 export { type SessionSummary, summarizeSessions } from './sessions.ts';
 export { type OpenedSource, openSource, type SourceChoice } from './sources/open-source.ts';
 export type { ChangeSet, SessionToken, SourceContext, SourceDriver, SourceKind, SourceOwner, SourceView } from './sources/source.ts';
-export { forgetSource, previewSource, type SourceEnvironment, type SourcePreview, type SourceRequest } from './sync/preview.ts';
+export type { SourceRequest } from './sync/location.ts';
+export { forgetSource, previewSource, type SourceEnvironment, type SourcePreview } from './sync/preview.ts';
 export { type SyncEnvironment, type SyncOptions, type SyncResult, syncVolume } from './sync/sync.ts';
 export { VERSION } from './version.ts';
 export { Volume } from './volume.ts';

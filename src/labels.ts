@@ -5,7 +5,6 @@ import { checkTag, type Labels, labelsCodec } from '../bands/format/labels.ts';
 import { RECORD_NONCE_BYTES, sealRecord } from '../bands/format/record.ts';
 import { replaceFile } from '../bands/store/files.ts';
 import { SESSION_FILES } from '../bands/store/session-directory.ts';
-import { Lock } from './locks.ts';
 import type { Repository } from './repository.ts';
 import type { Volume } from './volume.ts';
 
@@ -19,7 +18,7 @@ export async function changeLabels(
   change: (labels: Labels) => Labels,
 ): Promise<Labels> {
   const { volume, sessionId } = session;
-  await using _lock = await Lock.acquire(repository.layout.locks, {
+  await using _lock = await repository.lock({
     scope: `labels-${volume.id}`,
     what: `the labels of volume "${volume.name}"`,
     command: `label ${volume.name}@${sessionId}`,

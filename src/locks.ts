@@ -55,40 +55,28 @@ export class Lock {
     this.#file = file;
   }
 
-  /** @throws TimebandError LOCKED */
+  /** Takes a lock of which there is one. @throws TimebandError LOCKED, INTERRUPTED */
   static async acquire(directory: string, request: LockRequest): Promise<Lock> {
+    return await Lock.share(directory, request, request.scope);
+  }
+
+  /**
+   * Takes a lock that others of the same scope may hold as well, unless somebody else holds one of the scope `against`.
+   * @throws TimebandError LOCKED, INTERRUPTED
+   */
+  static async share(directory: string, request: LockRequest, against: string): Promise<Lock> {
     await requireRealDirectory(directory);
     await createDirectory(directory, { allowExisting: true }); // a copy by a tool that leaves empty folders out lacks it
     const waiting = new Waiting(request);
     for (let attempt = 1; ; attempt++) {
       const file = await announce(directory, request);
-      const other = (await listLocks(directory, request.scope)).find((lock) => lock.file !== file && isHeld(lock));
+      const other = (await listLocks(directory, against)).find((lock) => lock.file !== file && isHeld(lock));
       if (other === undefined) {
         await removeStale(directory, request.scope, file);
         return new Lock(file);
       }
       await rm(file, { force: true });
       await waiting.again(attempt, () => lockedError(other, request)); // the other may be stepping back at this moment, too
-    }
-  }
-
-  /**
-   * Takes a lock that others of the same scope may hold as well, unless somebody holds one of the scope `against`.
-   * @throws TimebandError LOCKED
-   */
-  static async share(directory: string, request: LockRequest, against: string): Promise<Lock> {
-    await requireRealDirectory(directory);
-    await createDirectory(directory, { allowExisting: true });
-    const waiting = new Waiting(request);
-    for (let attempt = 1; ; attempt++) {
-      const file = await announce(directory, request);
-      const other = (await listLocks(directory, against)).find(isHeld);
-      if (other === undefined) {
-        await removeStale(directory, request.scope, file);
-        return new Lock(file);
-      }
-      await rm(file, { force: true });
-      await waiting.again(attempt, () => lockedError(other, request));
     }
   }
 

@@ -28,7 +28,7 @@ import {
 import type { PageCache, VolumeContext } from '../bands/store/session-directory.ts';
 import { addPassphraseSlot, openMasterKey } from './key-slots.ts';
 import { type RepositoryLayout, repositoryLayout } from './layout.ts';
-import { Lock } from './locks.ts';
+import { Lock, type LockRequest } from './locks.ts';
 import { readRecoveryScript } from './recovery-script.ts';
 import { REPOSITORY_README } from './repository-readme.ts';
 import { Volume } from './volume.ts';
@@ -193,10 +193,15 @@ export class Repository {
     return new Volume(final, record, { context, pageCache: this.#options.pageCacheFor?.(toHex(volumeId)) });
   }
 
+  /** Takes a lock of this repository, and waits for it as long as the user said. @throws TimebandError LOCKED, INTERRUPTED */
+  async lock(request: Omit<LockRequest, 'waitMs' | 'signal'>): Promise<Lock> {
+    const { lockWaitMs: waitMs, signal } = this.#options;
+    return await Lock.acquire(this.layout.locks, { ...request, waitMs, signal });
+  }
+
   /** Takes the lock that whoever changes a volume holds. @throws TimebandError LOCKED, INTERRUPTED */
   async lockVolume(volume: Volume, command: string): Promise<Lock> {
-    const { lockWaitMs: waitMs, signal } = this.#options;
-    return await Lock.acquire(this.layout.locks, { scope: volume.id, what: `volume "${volume.name}"`, command, waitMs, signal });
+    return await this.lock({ scope: volume.id, what: `volume "${volume.name}"`, command });
   }
 
   /** Replaces a volume's record by what `change` makes of it: its name, its note. @throws TimebandError VOLUME_EXISTS, USAGE, LOCKED */
@@ -211,7 +216,7 @@ export class Repository {
   }
 
   async #lockList(command: string): Promise<Lock> {
-    return await Lock.acquire(this.layout.locks, { ...LIST_LOCK, command, attempts: VOLUMES_LOCK_ATTEMPTS });
+    return await this.lock({ ...LIST_LOCK, command, attempts: VOLUMES_LOCK_ATTEMPTS });
   }
 
   /** Removes a volume that has no session: what a first sync that failed leaves. */

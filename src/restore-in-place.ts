@@ -3,7 +3,6 @@
  * its fingerprint compared with the index; only where that differs is the band decoded, and only its blocks that differ
  * are written. So nothing unverified is ever written, and a run that was cut short is finished by running it again.
  */
-import type { FileHandle } from 'node:fs/promises';
 import { TimebandError } from '../bands/errors.ts';
 import { Bitmap } from '../bands/format/bitmap.ts';
 import { equalBytes } from '../bands/format/bytes.ts';
@@ -147,7 +146,7 @@ class InPlaceRun {
   async updateAll(): Promise<void> {
     const { handle, path } = this.#target;
     await using reader = await SourceFile.open(`/proc/self/fd/${handle.fd}`); // the very file that is open, whatever has its name by now
-    const fds = { targetFd: handle.fd, targetDirectFd: directFdOf(reader), targetPath: path };
+    const fds = { targetFd: handle.fd, targetDirectFd: reader.directFd, targetPath: path };
     await forEachBounded(this.#tasks(fds), this.#options.pool.capacity, (task) => this.#update(task));
     this.#report();
   }
@@ -224,10 +223,4 @@ class InPlaceRun {
 
 function endOf({ offset, length }: ByteRange): number {
   return offset + length;
-}
-
-/** Its descriptor with O_DIRECT, which finds the blocks where they are and leaves the page cache to others. */
-function directFdOf(file: SourceFile): FileHandle['fd'] | undefined {
-  const input = file.input({ offset: 0, length: 0 }, undefined);
-  return 'parts' in input ? input.parts[0]?.directFd : undefined;
 }

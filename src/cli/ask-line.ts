@@ -1,19 +1,13 @@
 /** Asking a question on the controlling terminal, whatever stdin and stdout are. */
-import { openSync } from 'node:fs';
 import { createInterface } from 'node:readline/promises';
-import { ReadStream, WriteStream } from 'node:tty';
 import { TimebandError } from '../../bands/errors.ts';
+import { openControllingTerminal } from './controlling-terminal.ts';
 
 /** What was typed, or undefined if there is no terminal. @throws TimebandError INTERRUPTED on Ctrl-C */
 export async function askLine(question: string, signal: AbortSignal): Promise<string | undefined> {
-  let input: ReadStream;
-  let output: WriteStream;
-  try {
-    input = new ReadStream(openSync('/dev/tty', 'r'));
-    output = new WriteStream(openSync('/dev/tty', 'w'));
-  } catch {
-    return undefined; // no controlling terminal: a service, a pipe line, a test
-  }
+  const terminal = openControllingTerminal();
+  if (terminal === undefined) return undefined;
+  const { input, output } = terminal;
   const lines = createInterface({ input, output });
   const stop = new AbortController();
   lines.once('SIGINT', () => stop.abort());

@@ -1,7 +1,7 @@
 /** Asking for a passphrase on the controlling terminal, whatever stdin and stdout are. */
-import { openSync } from 'node:fs';
-import { ReadStream, WriteStream } from 'node:tty';
+import type { ReadStream } from 'node:tty';
 import { TimebandError } from '../../bands/errors.ts';
+import { openControllingTerminal } from './controlling-terminal.ts';
 
 const CTRL_C = '\u0003';
 const CTRL_D = '\u0004';
@@ -11,14 +11,9 @@ const ENTER = new Set(['\r', '\n', CTRL_D]);
 
 /** What was typed, or undefined if there is no terminal. @throws TimebandError INTERRUPTED on Ctrl-C */
 export async function askSecret(prompt: string): Promise<string | undefined> {
-  let input: ReadStream;
-  let output: WriteStream;
-  try {
-    input = new ReadStream(openSync('/dev/tty', 'r'));
-    output = new WriteStream(openSync('/dev/tty', 'w'));
-  } catch {
-    return undefined; // no controlling terminal: a service, a pipe line, a test
-  }
+  const terminal = openControllingTerminal();
+  if (terminal === undefined) return undefined;
+  const { input, output } = terminal;
   output.write(prompt);
   input.setRawMode(true);
   input.setEncoding('utf8');

@@ -60,6 +60,12 @@ export class DeletionPlanner {
   }
 }
 
+/** The sizes of one session; undefined: it is not there, or an index cannot be read. */
+export async function sizesOfSession(volume: Volume, sessionId: string): Promise<SessionSizes | undefined> {
+  const ids = await volume.sessionIds();
+  return ids.includes(sessionId) ? await sizesAt(ids, ids.indexOf(sessionId), openKept(volume)) : undefined;
+}
+
 /** The sizes of each session of a volume, oldest first; undefined: an index cannot be read. */
 export async function sessionSizes(volume: Volume): Promise<ReadonlyMap<string, SessionSizes | undefined>> {
   const ids = await volume.sessionIds();

@@ -16,6 +16,8 @@ const DRIVERS: readonly SourceDriver[] = [nbdDriver, qcow2Driver, zfsDriver, bun
 
 export interface SourceChoice {
   readonly driver: SourceDriver;
+  /** Whether the user named the kind. */
+  readonly isForced: boolean;
   readonly reason: string;
   /** Those that were looked at before, and why they do not apply. */
   readonly others: readonly { readonly kind: SourceKind; readonly reason: string }[];
@@ -38,7 +40,7 @@ export async function chooseSource(location: string, forced?: SourceKind): Promi
   for (const driver of DRIVERS) {
     if (forced !== undefined && driver.kind !== forced) continue;
     const { applies, reason } = await driver.probe(location);
-    if (applies) return { driver, reason, others };
+    if (applies) return { driver, isForced: forced !== undefined, reason, others };
     others.push({ kind: driver.kind, reason });
   }
   const why = others.map(({ kind, reason }) => `${kind}: ${reason}`).join('; ');
@@ -52,11 +54,7 @@ export async function chooseSource(location: string, forced?: SourceKind): Promi
  * Opens `location` with the driver that was chosen for it; an image whose clone the file system refuses (XFS that was made
  * without reflinks) is read as it is, with a warning.
  */
-export async function openSource(
-  location: string,
-  choice: SourceChoice & { readonly isForced: boolean },
-  context: SourceContext,
-): Promise<OpenedSource> {
+export async function openSource(location: string, choice: SourceChoice, context: SourceContext): Promise<OpenedSource> {
   try {
     return { view: await choice.driver.open(location, context), warning: undefined };
   } catch (error) {

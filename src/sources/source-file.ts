@@ -30,6 +30,11 @@ export class SourceFile implements AsyncDisposable {
     }
   }
 
+  /** The same file with O_DIRECT, where the file system can. */
+  get directFd(): number | undefined {
+    return this.#direct?.fd;
+  }
+
   /** What a worker reads of `range`, whose position in the file is its offset. @param data as in SourceView.withBand */
   input(range: ByteRange, data: readonly number[] | undefined): BandInput {
     const pairs = data ?? [0, range.length];
@@ -37,7 +42,7 @@ export class SourceFile implements AsyncDisposable {
     for (let i = 0; i < pairs.length; i += 2) {
       const start = pairs[i] ?? 0;
       const place = { start, length: pairs[i + 1] ?? 0, position: range.offset + start };
-      parts.push({ fd: this.handle.fd, directFd: this.#direct?.fd, path: this.path, ...place });
+      parts.push({ fd: this.handle.fd, directFd: this.directFd, path: this.path, ...place });
     }
     return { parts };
   }

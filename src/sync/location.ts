@@ -3,17 +3,37 @@ import { TimebandError } from '../../bands/errors.ts';
 import type { Catalog, RememberedSource } from '../catalog.ts';
 import type { Repository } from '../repository.ts';
 import { absoluteLocation } from '../sources/image-source.ts';
-import { isAddress } from '../sources/open-source.ts';
+import { chooseSource, isAddress, type SourceChoice } from '../sources/open-source.ts';
 import type { SourceKind, SourceOwner } from '../sources/source.ts';
 import type { Volume } from '../volume.ts';
 
-/** @throws TimebandError USAGE (nothing is known of it) */
-export async function chooseLocation(
-  asked: { readonly name: string; readonly location?: string | undefined },
-  known: { readonly volume: Volume | undefined; readonly catalog: Catalog | undefined },
-): Promise<string> {
-  const { name, location } = asked;
-  const { volume, catalog } = known;
+/** What the user asks of a volume's source. */
+export interface SourceRequest {
+  readonly name: string;
+  /** Undefined: where it was the last time. */
+  readonly location?: string | undefined;
+  /** Undefined: the best way that applies. */
+  readonly sourceKind?: SourceKind | undefined;
+}
+
+/** What is known of the volume. */
+interface Known {
+  readonly volume: Volume | undefined;
+  readonly catalog: Catalog | undefined;
+}
+
+/**
+ * Where a volume's data is, and the driver that reads it. Changes nothing.
+ * @throws TimebandError USAGE (nothing is known of it), SOURCE_NOT_FOUND, SOURCE_INVALID, TOOL_MISSING, PERMISSION_DENIED
+ */
+export async function chooseVolumeSource(asked: SourceRequest, known: Known): Promise<{ readonly location: string; readonly choice: SourceChoice }> {
+  const location = await chooseLocation(asked, known);
+  const choice = await chooseSource(location, asked.sourceKind);
+  if (!choice.isForced) await refuseNewFormat(location, choice.driver.kind, known);
+  return { location, choice };
+}
+
+async function chooseLocation({ name, location }: SourceRequest, { volume, catalog }: Known): Promise<string> {
   if (location !== undefined) return isAddress(location) ? location : await absoluteLocation(location);
   if (volume === undefined) {
     throw new TimebandError(`volume "${name}" is not in the repository yet. Say where its data is: timeband sync ${name}=/path/to/image`, {
@@ -26,11 +46,7 @@ export async function chooseLocation(
 }
 
 /** The guest of a raw disk can write what a qcow2 image begins with: that must not turn its backups into what the header describes. */
-export async function refuseNewFormat(
-  location: string,
-  kind: SourceKind,
-  { volume, catalog }: { readonly volume: Volume | undefined; readonly catalog: Catalog | undefined },
-): Promise<void> {
+async function refuseNewFormat(location: string, kind: SourceKind, { volume, catalog }: Known): Promise<void> {
   if (kind !== 'qcow2' || volume === undefined || isAddress(location)) return;
   const remembered = await rememberedSource(volume, catalog);
   if (remembered === undefined || remembered.location !== location || remembered.kind === 'qcow2') return;

@@ -2,18 +2,12 @@
 import { bandCountOf } from '../../bands/format/geometry.ts';
 import type { Catalog } from '../catalog.ts';
 import type { Repository } from '../repository.ts';
-import { chooseSource, openSource, type SourceChoice } from '../sources/open-source.ts';
+import { openSource, type SourceChoice } from '../sources/open-source.ts';
 import type { ChangeSet, SourceKind, SourceView } from '../sources/source.ts';
 import type { Volume } from '../volume.ts';
 import { tokenOf } from './commit.ts';
-import { chooseLocation, ownerOf } from './location.ts';
+import { chooseVolumeSource, ownerOf, type SourceRequest } from './location.ts';
 import { claimedBands } from './read-scope.ts';
-
-export interface SourceRequest {
-  readonly name: string;
-  readonly location?: string | undefined;
-  readonly sourceKind?: SourceKind | undefined;
-}
 
 export interface SourceEnvironment {
   readonly catalog?: Catalog | undefined;
@@ -42,10 +36,9 @@ export interface SourcePreview {
 /** @throws TimebandError USAGE, SOURCE_*, VOLUME_NOT_FOUND */
 export async function previewSource(repository: Repository, request: SourceRequest, environment: SourceEnvironment = {}): Promise<SourcePreview> {
   const volume = await repository.findVolume(request.name);
-  const location = await chooseLocation(request, { volume, catalog: environment.catalog });
-  const choice = await chooseSource(location, request.sourceKind);
+  const { location, choice } = await chooseVolumeSource(request, { volume, catalog: environment.catalog });
   const context = { owner: ownerOf(repository, volume), stateDirectory: environment.stateDirectory, isDryRun: true };
-  const { view, warning } = await openSource(location, { ...choice, isForced: request.sourceKind !== undefined }, context);
+  const { view, warning } = await openSource(location, choice, context);
   await using _open = { [Symbol.asyncDispose]: () => view.close() };
   const warnings = [...(warning === undefined ? [] : [warning]), ...view.warnings];
   const seen = await look(repository, volume, view);
@@ -94,8 +87,7 @@ function reasonOf(changes: ChangeSet): string[] {
  */
 export async function forgetSource(repository: Repository, request: SourceRequest, environment: SourceEnvironment = {}): Promise<readonly string[]> {
   const volume = await repository.volume(request.name);
-  const location = await chooseLocation(request, { volume, catalog: environment.catalog });
-  const { driver } = await chooseSource(location, request.sourceKind);
+  const { location, choice } = await chooseVolumeSource(request, { volume, catalog: environment.catalog });
   await using _lock = await repository.lockVolume(volume, `forget-source ${volume.name}`);
-  return await driver.forget(location, { owner: ownerOf(repository, volume), stateDirectory: environment.stateDirectory, isDryRun: false });
+  return await choice.driver.forget(location, { owner: ownerOf(repository, volume), stateDirectory: environment.stateDirectory, isDryRun: false });
 }

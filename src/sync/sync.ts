@@ -13,12 +13,12 @@ import type { Catalog } from '../catalog.ts';
 import { emptyTrash } from '../deletion/trash.ts';
 import type { OnProgress } from '../progress.ts';
 import type { Repository } from '../repository.ts';
-import { chooseSource, openSource } from '../sources/open-source.ts';
+import { openSource } from '../sources/open-source.ts';
 import type { ChangeSet, SourceKind, SourceView } from '../sources/source.ts';
 import type { Volume } from '../volume.ts';
 import { commitSession, keepUnchanged, tokenOf } from './commit.ts';
 import { clearIncoming, Incoming } from './incoming.ts';
-import { chooseLocation, ownerOf, refuseNewFormat } from './location.ts';
+import { chooseVolumeSource, ownerOf } from './location.ts';
 import { interrupted, PageSync } from './page-sync.ts';
 import { missedBands, type ReadScope, readScope } from './read-scope.ts';
 import { checkRollback } from './rollback.ts';
@@ -98,10 +98,7 @@ export async function syncVolume(repository: Repository, options: SyncOptions, e
   for (const tag of options.tags ?? []) checkTag(tag);
   const existing = await repository.findVolume(options.name);
   checkBandSize(options.bandBytes, existing);
-  const known = { volume: existing, catalog: environment.catalog };
-  const location = await chooseLocation(options, known);
-  const choice = { ...(await chooseSource(location, options.sourceKind)), isForced: options.sourceKind !== undefined };
-  if (!choice.isForced) await refuseNewFormat(location, choice.driver.kind, known);
+  const { location, choice } = await chooseVolumeSource(options, { volume: existing, catalog: environment.catalog });
   const isDryRun = options.isDryRun ?? false;
   const runWith = async (volume: Volume | undefined): Promise<SyncResult> => {
     const context = { owner: ownerOf(repository, volume), stateDirectory: environment.stateDirectory, isDryRun };

@@ -2,7 +2,7 @@ import { TimebandError } from '../../../bands/errors.ts';
 import { toHex } from '../../../bands/format/bytes.ts';
 import type { Labels } from '../../../bands/format/labels.ts';
 import { parseSessionId } from '../../../bands/format/session-id.ts';
-import { sessionSizes } from '../../deletion/sizes.ts';
+import { sizesOfSession } from '../../deletion/sizes.ts';
 import { splitVolumeAndSession } from '../../session-spec.ts';
 import { type SessionSummary, summarizeSessions } from '../../sessions.ts';
 import type { Define } from '../define.ts';
@@ -98,7 +98,7 @@ export function addSessions(define: Define): void {
           ['folder', opened.directory],
         ];
         context.print(rows.map(([key = '', value = '']) => `${key.padEnd(8)} ${value}`).join('\n'), {
-          ...toJson({ volume: name, session: id, manifest, labels, sizes: (await sessionSizes(volume)).get(id), problem: undefined }),
+          ...toJson({ volume: name, session: id, manifest, labels, sizes: await sizesOfSession(volume, id), problem: undefined }),
           started: new Date(manifest.startedMs).toISOString(),
           finished: new Date(manifest.finishedMs).toISOString(),
           manifestSha256: toHex(opened.manifestDigest),

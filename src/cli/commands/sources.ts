@@ -3,7 +3,7 @@ import type { SourceKind } from '../../sources/source.ts';
 import { forgetSource, previewSource, type SourcePreview } from '../../sync/preview.ts';
 import type { Define } from '../define.ts';
 import { formatBytes } from '../text.ts';
-import { parseRequests } from './sync.ts';
+import { parseRequest } from './sync.ts';
 
 export function addSources(define: Define): void {
   define(
@@ -11,7 +11,7 @@ export function addSources(define: Define): void {
     'how NAME or NAME=SOURCE is read, why, and what the next sync would read',
     (command) => command.option('--source <kind>', 'look at this kind instead of the best one that applies'),
     async (context, [volume], options) => {
-      const [request = { name: '', location: undefined }] = parseRequests([String(volume)]);
+      const request = parseRequest(String(volume));
       await context.withRepository(async (repository, catalog) => {
         const environment = { catalog, stateDirectory: context.stateDirectory };
         const preview = await previewSource(repository, { ...request, sourceKind: kindOf(options['source']) }, environment);
@@ -28,7 +28,7 @@ export function addForgetSource(define: Define): void {
     'remove what syncs of NAME keep beside its source (clones, snapshots, bitmaps); the next sync reads everything',
     (command) => command.option('--source <kind>', 'the kind that kept it, where another applies now'),
     async (context, [volume], options) => {
-      const [request = { name: '', location: undefined }] = parseRequests([String(volume)]);
+      const request = parseRequest(String(volume));
       await context.withRepository(async (repository, catalog) => {
         const environment = { catalog, stateDirectory: context.stateDirectory };
         const removed = await forgetSource(repository, { ...request, sourceKind: kindOf(options['source']) }, environment);

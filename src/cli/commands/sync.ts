@@ -31,7 +31,7 @@ export function addSync(define: Define): void {
         .option('--changed-ranges <file>', 'read only these ranges: lines "OFFSET LENGTH" in bytes; needs --since')
         .option('--since <session>', 'the session that the changed ranges count from'),
     async (context, [volumes], options) => {
-      const requests = parseRequests(volumes as string[]);
+      const requests = (volumes as string[]).map(parseRequest);
       const changes = await readChanges(options, requests.length);
       await using pool = new BandPool(); // threads start while the key is derived
       const results: SyncResult[] = [];
@@ -85,13 +85,11 @@ interface SyncRequest {
 }
 
 /** Splits `NAME=SOURCE`; a name has no "=", a source may. */
-export function parseRequests(texts: readonly string[]): SyncRequest[] {
-  return texts.map((text) => {
-    const at = text.indexOf('=');
-    if (at === 0 || at === text.length - 1)
-      throw new TimebandError(`"${text}": give NAME=SOURCE, or NAME of a volume that was backed up before.`, { code: 'USAGE' });
-    return at < 0 ? { name: text, location: undefined } : { name: text.slice(0, at), location: text.slice(at + 1) };
-  });
+export function parseRequest(text: string): SyncRequest {
+  const at = text.indexOf('=');
+  if (at === 0 || at === text.length - 1)
+    throw new TimebandError(`"${text}": give NAME=SOURCE, or NAME of a volume that was backed up before.`, { code: 'USAGE' });
+  return at < 0 ? { name: text, location: undefined } : { name: text.slice(0, at), location: text.slice(at + 1) };
 }
 
 async function readChanges(options: Readonly<Record<string, unknown>>, count: number): Promise<SyncOptions['changes']> {

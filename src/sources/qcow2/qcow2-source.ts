@@ -168,7 +168,7 @@ function checkImage({ path: file }: Qcow2Image, info: Qcow2Info): void {
 
 async function openQcow2Source(location: string, context: SourceContext): Promise<SourceView> {
   const image = await Qcow2Image.at(pathOf(location));
-  const { owner, stateDirectory, isDryRun = false } = context;
+  const { owner, stateDirectory, isDryRun } = context;
   const kept = owner === undefined || stateDirectory === undefined ? undefined : { owner, stateDirectory };
   const recordFile = kept === undefined || isDryRun ? undefined : exporterRecord(kept);
   if (recordFile !== undefined) await endLeftExporter(recordFile);

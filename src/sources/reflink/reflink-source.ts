@@ -85,7 +85,7 @@ class ReflinkView implements SourceView {
   }
 
   async committed(token: SessionToken): Promise<readonly string[]> {
-    await this.#clones.clear(this.#isBound ? token : undefined);
+    await this.#clones.clear(token);
     return [];
   }
 

@@ -23,12 +23,6 @@ export function mountTest(title: string, implementation: ImplementationFn<[]>): 
   else test.serial.skip(`${title} (${hasFuse ? 'only root can mount here' : '/dev/fuse is missing'})`, implementation);
 }
 
-/** The same for a fault that is known: it must fail until that is mended, and then be made a `mountTest`. */
-export function mountTestFailing(title: string, implementation: ImplementationFn<[]>): void {
-  if (hasFuse && process.getuid?.() === 0) test.serial.failing(title, implementation);
-  else test.serial.skip(title, implementation);
-}
-
 /** A repository of cheap keys with all that it mounts, attaches and starts taken down after the test. */
 export async function mountLab(t: ExecutionContext, pool: BandPool): Promise<Lab> {
   const space = await lab(t, pool);
