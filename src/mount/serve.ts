@@ -1,5 +1,7 @@
 /** Serving one mount in this process until it is unmounted. */
+import { parseSessionId } from '../../bands/format/session-id.ts';
 import { ReadCache } from '../../bands/store/read-cache.ts';
+import { SessionImage, type SessionImageOptions } from '../../bands/store/session-image.ts';
 import { BandPool } from '../../bands/workers/band-pool.ts';
 import { TreeMount } from '../../fuse/tree-mount.ts';
 import { Lease } from '../leases.ts';
@@ -38,7 +40,7 @@ export async function serveMount(repository: Repository, request: ServeRequest, 
     const tree =
       only === undefined
         ? new SessionTree(repository, options)
-        : new SingleImageTree(await (await repository.volume(only.volume)).openSession(only.session), options);
+        : new SingleImageTree(await openImage(repository, only, options), parseSessionId(only.session) ?? 0);
     const mount = await TreeMount.up({
       mountPoint: request.mountPoint,
       tree: new PatientTree(tree),
@@ -59,6 +61,10 @@ export async function serveMount(repository: Repository, request: ServeRequest, 
     await end();
     throw error;
   }
+}
+
+async function openImage(repository: Repository, only: NonNullable<ServeRequest['only']>, options: SessionImageOptions): Promise<SessionImage> {
+  return new SessionImage(await (await repository.volume(only.volume)).openSession(only.session), options);
 }
 
 /** A mount of one session holds it for as long as it is up; one of all sessions holds those that are open. */

@@ -31,6 +31,7 @@ interface SharedImage {
 
 export class SessionTree implements ImageTree {
   readonly totalBytes = 0;
+  readonly isWritable = false;
   readonly #repository: Repository;
   readonly #options: SessionImageOptions;
   readonly #sessions = new Map<string, Promise<SessionDirectory>>();
