@@ -2,8 +2,9 @@
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { ioError, messageOf, TimebandError } from '../../bands/errors.ts';
-import { attachLoop, mountReadOnly, type Partition, readFileSystemType, readPartitions } from '../../fuse/block-image.ts';
+import { attachLoop, mountFileSystem, type Partition, readFileSystemType, readPartitions } from '../../fuse/block-image.ts';
 import { mountsAt } from '../../fuse/mount-table.ts';
+import type { OverlayChoice } from '../overlay.ts';
 import type { Repository } from '../repository.ts';
 import { startServer, throwIfInterrupted } from './background.ts';
 import { mountPointName } from './mount-point.ts';
@@ -17,6 +18,8 @@ export interface OpenSessionOptions extends BackgroundMountOptions {
   /** A session's id. */
   readonly session: string;
   readonly partition?: number | undefined;
+  /** Where what is written goes; undefined: the file system is mounted read-only. */
+  readonly overlay?: OverlayChoice | undefined;
 }
 
 export interface OpenedSession {
@@ -27,7 +30,7 @@ export interface OpenedSession {
 }
 
 /**
- * Opens a session all the way: FUSE image, read-only loop device, file system mounted read-only at `directory`.
+ * Opens a session all the way: FUSE image, loop device, file system mounted at `directory`; read-only, or over an overlay.
  * @throws TimebandError naming the step that failed or was interrupted; the earlier ones are undone
  */
 export async function openSession(repository: Repository, options: OpenSessionOptions): Promise<OpenedSession> {
@@ -87,6 +90,7 @@ class Opening {
 
   async run(): Promise<OpenedSession> {
     const { session, partition } = this.#options;
+    const isWritable = this.#options.overlay !== undefined;
     await this.#note({});
     this.#begin('mount the session with FUSE');
     await this.#serve();
@@ -94,7 +98,7 @@ class Opening {
     this.#begin('read the partition table');
     const part = await choosePartition(image, partition);
     this.#begin('attach a loop device');
-    const loop = await attachLoop(image, part);
+    const loop = await attachLoop(image, { part, isWritable });
     await this.#note({ opened: { loop } });
     this.#begin('recognise the file system');
     const fileSystem = await readFileSystemType(loop);
@@ -103,13 +107,13 @@ class Opening {
         code: 'UNSUPPORTED',
       });
     this.#begin(`mount its ${fileSystem} file system`);
-    await mountReadOnly(loop, fileSystem, this.#directory);
+    await mountFileSystem({ device: loop, type: fileSystem, directory: this.#directory, isWritable });
     return { directory: this.#directory, session, loop, fileSystem };
   }
 
   async #serve(): Promise<void> {
-    const { volume, session, cacheBytes } = this.#options;
-    const request = { mountPoint: this.record.fusePoint, allowOther: false, cacheBytes, only: { volume, session } };
+    const { volume, session, cacheBytes, overlay } = this.#options;
+    const request = { mountPoint: this.record.fusePoint, allowOther: false, cacheBytes, only: { volume, session, overlay } };
     await startServer(
       { root: this.#repository.layout.root, masterKey: this.#repository.exportMasterKey(), request },
       { logFile: await this.#registry.newLogFile(this.#directory), onStarted: (server) => this.#note({ server }), signal: this.#options.signal },

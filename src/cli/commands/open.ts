@@ -1,20 +1,23 @@
 import { TimebandError } from '../../../bands/errors.ts';
+import type { OverlayChoice } from '../../overlay.ts';
 import { splitVolumeAndSession } from '../../session-spec.ts';
 import type { Define } from '../define.ts';
+import { addOverlayOptions, overlayChoice } from '../overlay-options.ts';
 import { parseCacheSize } from './mount.ts';
 
 export function addOpen(define: Define): void {
   define(
     'open <session> <dir>',
-    'mount the file system in NAME[@SESSION] read-only at DIR',
+    'mount the file system in NAME[@SESSION] at DIR, read-only unless told otherwise',
     (command) =>
-      command
+      addOverlayOptions(command)
         .option('--partition <number>', 'the partition to mount, if the image has a partition table')
         .option('--cache-size <size>', 'memory for decoded data (64M)'),
     async (context, [text, dir], options) => {
       const { name, session } = splitVolumeAndSession(String(text));
       const partition = parsePartition(options['partition']);
       const cacheBytes = parseCacheSize(options['cacheSize']);
+      const overlay = overlayChoice(context, options);
       const { openSession } = await import('../../mount/opened.ts');
       const opened = await context.withRepository(async (repository) => {
         const id = await (await repository.volume(name)).resolve(session);
@@ -25,11 +28,12 @@ export function addOpen(define: Define): void {
           session: id,
           partition,
           cacheBytes,
+          overlay,
           signal: context.terminal.signal,
         });
       });
       context.print(
-        `Opened ${name}@${opened.session} at ${opened.directory} (${opened.fileSystem}, read-only, through ${opened.loop}). Close it with: timeband close ${opened.directory}`,
+        `Opened ${name}@${opened.session} at ${opened.directory} (${opened.fileSystem}, ${describe(overlay)}, through ${opened.loop}). Close it with: timeband close ${opened.directory}`,
         {
           volume: name,
           ...opened,
@@ -48,6 +52,11 @@ export function addOpen(define: Define): void {
       context.print(`Closed ${directory}.`, { directory });
     },
   );
+}
+
+function describe(overlay: OverlayChoice | undefined): string {
+  if (overlay === undefined) return 'read-only';
+  return 'file' in overlay ? `what is written goes to ${overlay.file}` : 'what is written is thrown away when it is closed';
 }
 
 function parsePartition(value: unknown): number | undefined {
