@@ -17,6 +17,15 @@ export interface ReadableImage {
    * @throws TimebandError, which becomes the errno that the reader gets
    */
   read(out: Uint8Array, offset: number, cursor: ReadCursor): Promise<void>;
+  /** What is known of a range without reading it, one run behind the other. Absent: nothing. */
+  extents?(offset: number, length: number): AsyncIterable<ImageExtent>;
+}
+
+/** A run of bytes. */
+export interface ImageExtent {
+  readonly length: number;
+  /** Whether all of them are zeros for certain. */
+  readonly isZero: boolean;
 }
 
 export interface WritableImage extends ReadableImage {

@@ -1,6 +1,6 @@
 /** An image that can be written over one that cannot: what is written goes to an overlay, in blocks of 4 KiB. */
 import { OVERLAY_BLOCK_BYTES as BLOCK } from '../format/overlay.ts';
-import { createCursor, type ReadableImage, type ReadCursor, type WritableImage } from './image.ts';
+import { createCursor, type ImageExtent, type ReadableImage, type ReadCursor, type WritableImage } from './image.ts';
 import type { OverlayBlocks } from './overlay-blocks.ts';
 import { RangeLocks } from './range-locks.ts';
 import { SpareBuffers } from './spare-buffers.ts';
@@ -26,13 +26,28 @@ export class OverlayImage implements WritableImage {
 
   async read(out: Uint8Array, offset: number, cursor: ReadCursor = createCursor()): Promise<void> {
     this.#checkRange(offset, out.length);
-    const end = offset + out.length;
+    for (const run of this.#runs(offset, out.length)) {
+      const part = out.subarray(run.offset - offset, run.offset - offset + run.length);
+      if (run.isOverlay) await this.#readOverlay(part, run.offset);
+      else await this.#base.read(part, run.offset, cursor);
+    }
+  }
+
+  async *extents(offset: number, length: number): AsyncGenerator<ImageExtent> {
+    for (const run of this.#runs(offset, length)) {
+      if (run.isOverlay || this.#base.extents === undefined) yield { length: run.length, isZero: false };
+      else yield* this.#base.extents(run.offset, run.length);
+    }
+  }
+
+  /** The parts of a range that are in the overlay, and those that are not. */
+  *#runs(offset: number, length: number): Generator<{ readonly offset: number; readonly length: number; readonly isOverlay: boolean }> {
+    const end = offset + length;
     for (let at = offset; at < end; ) {
       const block = Math.floor(at / BLOCK);
+      const isOverlay = this.#blocks.map.has(block);
       const runEnd = Math.min(end, this.#blocks.map.runEnd(block, Math.ceil(end / BLOCK)) * BLOCK);
-      const part = out.subarray(at - offset, runEnd - offset);
-      if (this.#blocks.map.has(block)) await this.#readOverlay(part, at);
-      else await this.#base.read(part, at, cursor);
+      yield { offset: at, length: runEnd - at, isOverlay };
       at = runEnd;
     }
   }

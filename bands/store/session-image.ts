@@ -11,7 +11,7 @@ import type { BandPool } from '../workers/band-pool.ts';
 import { shareBandKeys } from '../workers/band-pool.ts';
 import type { BandKeyMaterial } from '../workers/tasks.ts';
 import { ChunkReader } from './chunk-reader.ts';
-import { createCursor, type ReadableImage, type ReadCursor } from './image.ts';
+import { createCursor, type ImageExtent, type ReadableImage, type ReadCursor } from './image.ts';
 import { ReadCache } from './read-cache.ts';
 import type { SessionDirectory, VolumeContext } from './session-directory.ts';
 
@@ -77,6 +77,12 @@ export class SessionImage implements ReadableImage {
       else if (bytes !== undefined) part.set(bytes.subarray(range.start, range.start + range.length));
       else await this.#readChunks(part, { index: range.bandIndex, band }, range.start);
     }
+  }
+
+  /** @throws TimebandError RECORD_CORRUPT, RECORD_MISSING */
+  async *extents(offset: number, length: number): AsyncGenerator<ImageExtent> {
+    for (const range of bandRanges(offset, length, this.session.context.bandBytes))
+      yield { length: range.length, isZero: (await this.session.readBandEntry(range.bandIndex)) === undefined };
   }
 
   #follow(cursor: ReadCursor, offset: number, length: number): boolean {

@@ -1,12 +1,15 @@
 /** The commands `mount` and `unmount`, as a program calls them. */
 import { TimebandError } from '../../bands/errors.ts';
 import { isDeadMount, mountsAt } from '../../fuse/mount-table.ts';
+import { startServer } from '../background/start.ts';
 import type { ProcessIdentity } from '../host.ts';
 import type { Repository } from '../repository.ts';
-import { startServer } from './background.ts';
 import { mountPointName } from './mount-point.ts';
 import { MountRegistry } from './registry.ts';
 import { clearRemains, isFuseMounted, takeDownFuse } from './take-down.ts';
+
+/** The program that serves a mount. */
+export const MOUNT_PROGRAM: URL = new URL('./server-main.js', import.meta.url);
 
 export interface BackgroundMountOptions {
   readonly stateDirectory: string;
@@ -29,7 +32,13 @@ export async function mountRepository(repository: Repository, options: Backgroun
   const message = { root: repository.layout.root, masterKey: repository.exportMasterKey(), request };
   const onStarted = (server: ProcessIdentity): Promise<void> => registry.put(directory, { ...record, server });
   try {
-    await startServer(message, { logFile: await registry.newLogFile(directory), onStarted, signal: options.signal });
+    await startServer(message, {
+      program: MOUNT_PROGRAM,
+      path: directory,
+      logFile: await registry.newLogFile(directory),
+      onStarted,
+      signal: options.signal,
+    });
     return directory;
   } catch (error) {
     if (await isDeadMount(directory)) await takeDownFuse(directory, undefined); // what a server leaves that crashed on its way up

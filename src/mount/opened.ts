@@ -4,11 +4,11 @@ import path from 'node:path';
 import { ioError, messageOf, TimebandError } from '../../bands/errors.ts';
 import { attachLoop, mountFileSystem, type Partition, readFileSystemType, readPartitions } from '../../fuse/block-image.ts';
 import { mountsAt } from '../../fuse/mount-table.ts';
+import { startServer, throwIfInterrupted } from '../background/start.ts';
 import type { OverlayChoice } from '../overlay.ts';
 import type { Repository } from '../repository.ts';
-import { startServer, throwIfInterrupted } from './background.ts';
 import { mountPointName } from './mount-point.ts';
-import type { BackgroundMountOptions } from './mounts.ts';
+import { type BackgroundMountOptions, MOUNT_PROGRAM } from './mounts.ts';
 import { type MountRecord, MountRegistry } from './registry.ts';
 import { IMAGE_NAME } from './session-tree.ts';
 import { clearRemains, closeRecord } from './take-down.ts';
@@ -116,7 +116,13 @@ class Opening {
     const request = { mountPoint: this.record.fusePoint, allowOther: false, cacheBytes, only: { volume, session, overlay } };
     await startServer(
       { root: this.#repository.layout.root, masterKey: this.#repository.exportMasterKey(), request },
-      { logFile: await this.#registry.newLogFile(this.#directory), onStarted: (server) => this.#note({ server }), signal: this.#options.signal },
+      {
+        program: MOUNT_PROGRAM,
+        path: this.record.fusePoint,
+        logFile: await this.#registry.newLogFile(this.#directory),
+        onStarted: (server) => this.#note({ server }),
+        signal: this.#options.signal,
+      },
     );
   }
 }

@@ -2,7 +2,7 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { TimebandError } from '../../../bands/errors.ts';
-import { Coverage } from '../../../src/nbd/coverage.ts';
+import { Coverage } from '../../../src/nbd/client/coverage.ts';
 import * as handshake from '../../../src/nbd/handshake-codec.ts';
 import * as transmission from '../../../src/nbd/transmission-codec.ts';
 import { hex } from '../../support/bytes.ts';
