@@ -4,6 +4,7 @@
  */
 import { lstat, rm } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
+import path from 'node:path';
 import { errnoOf, ioError, TimebandError } from '../../../bands/errors.ts';
 import { SpareBuffers } from '../../../bands/store/spare-buffers.ts';
 import { MAX_SOCKET_PATH_BYTES } from '../nbd-address.ts';
@@ -102,12 +103,21 @@ async function makeRoom(socket: string): Promise<void> {
     if (!(await lstat(socket)).isSocket())
       throw new TimebandError(`${socket} exists and is no socket; name another place.`, { code: 'TARGET_EXISTS', path: socket });
   } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return;
-    throw ioError(error, 'look at', socket);
+    if (errnoOf(error) !== 'ENOENT') throw ioError(error, 'look at', socket);
+    return await checkFolder(path.dirname(socket));
   }
   if (await isAnswered(socket))
     throw new TimebandError(`another server listens at ${socket}. End it first, or name another place.`, { code: 'LOCKED', path: socket });
   await rm(socket, { force: true });
+}
+
+/** Node calls a folder that is missing one that may not be entered. */
+async function checkFolder(folder: string): Promise<void> {
+  try {
+    await lstat(folder);
+  } catch (error) {
+    throw ioError(error, 'make a socket in', folder);
+  }
 }
 
 function isAnswered(socket: string): Promise<boolean> {
