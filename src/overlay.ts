@@ -19,7 +19,6 @@ import {
 } from '../bands/format/overlay.ts';
 import { RECORD_NONCE_BYTES } from '../bands/format/record.ts';
 import { createDirectories, FILE_MODE, readFully, statIfPresent, syncDirectory, TEMPORARY_PREFIX, writeFully } from '../bands/store/files.ts';
-import type { WritableImage } from '../bands/store/image.ts';
 import { OverlayBlocks, type OverlayFile } from '../bands/store/overlay-blocks.ts';
 import { OverlayImage } from '../bands/store/overlay-image.ts';
 import type { SessionImage } from '../bands/store/session-image.ts';
@@ -31,7 +30,7 @@ import { loadLibc } from './sources/libc.ts';
 export type OverlayChoice = { readonly scratchFolder: string } | { readonly file: string };
 
 export interface OpenedOverlay {
-  readonly image: WritableImage;
+  readonly image: OverlayImage;
   /** Makes what was written durable, and lets go of the file. */
   close(): Promise<void>;
 }

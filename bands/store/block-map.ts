@@ -19,6 +19,10 @@ export class BlockMap {
     this.#pages.set(number, Uint8Array.from(bytes));
   }
 
+  get isEmpty(): boolean {
+    return this.#pages.size === 0;
+  }
+
   has(block: number): boolean {
     const page = this.#pages.get(Math.floor(block / BLOCKS_PER_PAGE));
     if (page === undefined) return false;

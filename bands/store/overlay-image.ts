@@ -24,6 +24,11 @@ export class OverlayImage implements WritableImage {
     return this.#base.sizeBytes;
   }
 
+  /** Whether nothing was ever written. */
+  get isUnchanged(): boolean {
+    return this.#blocks.map.isEmpty;
+  }
+
   async read(out: Uint8Array, offset: number, cursor: ReadCursor = createCursor()): Promise<void> {
     this.#checkRange(offset, out.length);
     for (const run of this.#runs(offset, out.length)) {

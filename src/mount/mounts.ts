@@ -20,14 +20,20 @@ export interface BackgroundMountOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+export interface MountRepositoryOptions extends BackgroundMountOptions {
+  /** Where scratch overlays are made; undefined: nothing can be written. */
+  readonly scratchFolder?: string | undefined;
+}
+
 /** Mounts all volumes and sessions in the background. @throws TimebandError MOUNT_FAILED, MOUNT_BUSY, LOCKED, FUSE_UNAVAILABLE, INTERRUPTED */
-export async function mountRepository(repository: Repository, options: BackgroundMountOptions): Promise<string> {
+export async function mountRepository(repository: Repository, options: MountRepositoryOptions): Promise<string> {
   const directory = await mountPointName(options.directory);
   const registry = new MountRegistry(options.stateDirectory);
   await using _lock = await registry.lock(directory, 'mount');
   await checkNotMounted(directory);
   await clearRemains(registry, directory);
-  const request = { mountPoint: directory, allowOther: options.allowOther ?? false, cacheBytes: options.cacheBytes, only: undefined };
+  const { allowOther = false, cacheBytes, scratchFolder } = options;
+  const request = { mountPoint: directory, allowOther, cacheBytes, only: undefined, scratchFolder };
   const record = { repository: repository.layout.root, fusePoint: directory, opened: undefined };
   const message = { root: repository.layout.root, masterKey: repository.exportMasterKey(), request };
   const onStarted = (server: ProcessIdentity): Promise<void> => registry.put(directory, { ...record, server });

@@ -15,6 +15,8 @@ export interface ServeRequest {
   readonly allowOther: boolean;
   readonly cacheBytes: number | undefined;
   readonly only: SessionChoice | undefined;
+  /** Of everything: where scratch overlays are made; undefined: nothing can be written. */
+  readonly scratchFolder?: string | undefined;
 }
 
 export interface ServedMount {
@@ -32,16 +34,16 @@ export async function serveMount(repository: Repository, request: ServeRequest, 
   /** A mount of one session holds it for as long as it is up; one of all sessions holds those that are open. */
   const served =
     only && (await serveSession(repository, only, { ...options, command: `open ${only.volume}@${only.session}` }).catch(closeFirst(pool)));
+  const sessions = new SessionTree(repository, { ...options, scratchFolder: request.scratchFolder });
   const end = async (): Promise<void> => {
     await pool.close();
+    await sessions.close();
     await served?.close();
   };
   try {
     const mount = await TreeMount.up({
       mountPoint: request.mountPoint,
-      tree: new PatientTree(
-        only && served ? new SingleImageTree(served.image, parseSessionId(only.session) ?? 0) : new SessionTree(repository, options),
-      ),
+      tree: new PatientTree(only && served ? new SingleImageTree(served.image, parseSessionId(only.session) ?? 0) : sessions),
       label: `timeband:${repository.layout.root}`,
       allowOther: request.allowOther,
       onError: (operation, path, error) => log(`${operation} ${path}: ${error instanceof Error ? error.message : String(error)}`),

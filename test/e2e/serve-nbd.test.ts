@@ -45,6 +45,15 @@ async function scene(t: ExecutionContext): Promise<Scene> {
   return { ...space, bytes, socket, uri: (name = '') => `nbd+unix:///${name}?socket=${socket}`, digest };
 }
 
+/** What a program that fails has printed. */
+function outputOf(work: () => string): string {
+  try {
+    return work();
+  } catch (error) {
+    return typeof error === 'object' && error !== null && 'stdout' in error ? String(error.stdout) : String(error);
+  }
+}
+
 test.serial('a session is served in the background, to any client, byte for byte, without FUSE; stop-nbd ends it', async (t) => {
   const s = await scene(t);
   const served = await s.json('serve-nbd', 'a/v', '--socket', s.socket);
@@ -115,7 +124,10 @@ test.serial('a damaged band is an error for its range and for nothing else', asy
   const read = (offset: number, length: number): string => sh('qemu-io', '-r', '-f', 'raw', '-c', `read ${offset} ${length}`, s.uri());
   t.regex(read(0, 5 * BAND_256K), /read 1310720\/1310720/);
   t.regex(read(6 * BAND_256K, 30 * BAND_256K), /read 7864320\/7864320/);
-  t.throws(() => read(5 * BAND_256K, BAND_256K), { message: /Input\/output error/ });
+  t.regex(
+    outputOf(() => read(5 * BAND_256K, BAND_256K)),
+    /read failed: Input\/output error/,
+  );
   await s.ok('stop-nbd', s.socket);
 });
 

@@ -3,6 +3,7 @@ import { messageOf, TimebandError } from '../../../bands/errors.ts';
 import type { ServedMount } from '../../mount/serve.ts';
 import type { CommandContext } from '../context.ts';
 import type { Define } from '../define.ts';
+import { scratchFolder, WRITABLE_OPTION } from '../overlay-options.ts';
 import { parseSize } from '../text.ts';
 
 const BUSY_POLL_MS = 500;
@@ -27,12 +28,14 @@ export function addMount(define: Define): void {
       command
         .option('--foreground', 'serve the mount in this process until it is unmounted')
         .option('--allow-other', 'let other users read it, too')
+        .option(...WRITABLE_OPTION)
         .option('--cache-size <size>', 'memory for decoded data (64M)'),
     async (context, [dir], options) => {
       const directory = String(dir);
       const allowOther = options['allowOther'] === true;
       const cacheBytes = parseCacheSize(options['cacheSize']);
-      if (options['foreground'] === true) return await serveHere(context, directory, { allowOther, cacheBytes });
+      const scratch = scratchFolder(context, options);
+      if (options['foreground'] === true) return await serveHere(context, directory, { allowOther, cacheBytes, scratchFolder: scratch });
       const { mountRepository } = await loadMounts();
       const mounted = await context.withRepository((repository) =>
         mountRepository(repository, {
@@ -40,6 +43,7 @@ export function addMount(define: Define): void {
           directory,
           allowOther,
           cacheBytes,
+          scratchFolder: scratch,
           signal: context.terminal.signal,
         }),
       );
@@ -62,7 +66,7 @@ export function addMount(define: Define): void {
 async function serveHere(
   context: CommandContext,
   directory: string,
-  options: { readonly allowOther: boolean; readonly cacheBytes: number | undefined },
+  options: { readonly allowOther: boolean; readonly cacheBytes: number | undefined; readonly scratchFolder: string | undefined },
 ): Promise<void> {
   const { serveMount } = await import('../../mount/serve.ts');
   const { mountPointName } = await import('../../mount/mount-point.ts');
