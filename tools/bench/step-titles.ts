@@ -9,12 +9,16 @@ export const STEP = {
   sequential: 'mount: sequential read',
   random: 'mount: random 4 KiB reads',
   loop: 'mount: loop mount + find',
+  nbd: 'NBD: copy to nowhere',
   verify: 'verify all data',
   linked: 'ten bands changed',
   reflink: 'incremental, on XFS',
   look: 'what changed, on XFS',
   unchangedLarge: 'nothing changed, on XFS',
 } as const;
+
+/** The row of an NBD server that keeps the image in memory. */
+export const NBDKIT = 'nbdkit memory';
 
 /** Behind a tool's name: the time until its files are durable is counted, too. */
 export const WITH_SYNC = ' + sync -f';

@@ -5,6 +5,7 @@ import type { StepName } from '../settings.ts';
 import { firstBackup, incrementalBackup, touchedBackup } from './backups.ts';
 import { hardlinks } from './hardlinks.ts';
 import { mountAll } from './mounts.ts';
+import { copyOverNbd } from './nbd.ts';
 import { rawLimits } from './raw-limits.ts';
 import { reflink } from './reflink.ts';
 import { restoreAll } from './restore.ts';
@@ -19,12 +20,13 @@ const STEPS: readonly (readonly [name: StepName, run: Step])[] = [
   ['incremental', incrementalBackup],
   ['restore', restoreAll],
   ['mount', mountAll],
+  ['nbd', copyOverNbd],
   ['verify', verifyAll],
   ['hardlinks', hardlinks],
   ['reflink', reflink],
 ];
 /** What these read must have been backed up. */
-const NEEDS_BACKUP: ReadonlySet<StepName> = new Set(['touched', 'incremental', 'restore', 'mount', 'verify']);
+const NEEDS_BACKUP: ReadonlySet<StepName> = new Set(['touched', 'incremental', 'restore', 'mount', 'nbd', 'verify']);
 
 /** Runs the steps that were asked for; a first backup that others need is made without a row. */
 export async function runSteps(context: BenchContext): Promise<void> {
