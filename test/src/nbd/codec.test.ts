@@ -29,6 +29,13 @@ test('every message decodes to what was encoded', (t) => {
     handshake.decodeMetaContextRequest,
   );
   check(fc.record({ id: u32, name: text }), handshake.encodeMetaContext, handshake.decodeMetaContext);
+  check(fc.record({ exportName: text, details: text }), handshake.encodeServerListing, handshake.decodeServerListing);
+  const info = fc.oneof(
+    fc.record({ kind: fc.constant('export' as const), sizeBytes: size, flags: u16 }),
+    fc.record({ kind: fc.constant('block size' as const), minimum: u32, preferred: u32, maximum: u32 }),
+    fc.record({ kind: fc.constantFrom('name' as const, 'description' as const), text }),
+  );
+  fc.assert(fc.property(info, (value) => t.deepEqual(handshake.decodeExportInfo(handshake.encodeExportInfo(value)), value)));
   check(fc.record({ flags: u16, command: u16, cookie, offset: size, length: u32 }), transmission.encodeRequest, transmission.decodeRequest);
   const skipMagic =
     <T>(decode: (bytes: Uint8Array) => T) =>
