@@ -91,8 +91,7 @@ export function encodeOverlayHeader({ volumeId, keys }: OverlayVolume, header: O
 
 /** @throws TimebandError RECORD_CORRUPT for anything else than the overlay of a session of this volume */
 export function decodeOverlayHeader({ volumeId, keys }: OverlayVolume, bytes: Uint8Array): OverlayHeader {
-  if (bytes.length !== OVERLAY_HEADER_BYTES) throw new RangeError(`bytes: must be ${OVERLAY_HEADER_BYTES}`);
-  const end = LENGTH_BYTES + readU32le(bytes, 0);
+  const end = bytes.length === OVERLAY_HEADER_BYTES ? LENGTH_BYTES + readU32le(bytes, 0) : Number.POSITIVE_INFINITY;
   if (end > bytes.length || !isAllZero(bytes.subarray(end))) throw new TimebandError('overlay: no header', { code: 'RECORD_CORRUPT' });
   return headerCodec.decode(openRecord(keys.recordsKey, { kind: 'overlay', volumeId }, bytes.subarray(LENGTH_BYTES, end)));
 }
