@@ -27,13 +27,14 @@ import {
 } from '../bands/store/files.ts';
 import type { PageCache, VolumeContext } from '../bands/store/session-directory.ts';
 import { addPassphraseSlot, openMasterKey } from './key-slots.ts';
-import { type RepositoryLayout, repositoryLayout } from './layout.ts';
+import { type RepositoryLayout, repositoryLayout, volumeLayout } from './layout.ts';
 import { Lock, type LockRequest } from './locks.ts';
 import { readRecoveryScript } from './recovery-script.ts';
 import { REPOSITORY_README } from './repository-readme.ts';
 import { Volume } from './volume.ts';
 
-const MAX_SMALL_FILE_BYTES = 65_536;
+/** Of repository.json, a key slot, a volume record. */
+export const MAX_SMALL_FILE_BYTES = 65_536;
 /** Making a volume takes milliseconds: worth some seconds of waiting. */
 const VOLUMES_LOCK_ATTEMPTS = 200;
 
@@ -215,6 +216,25 @@ export class Repository {
     return record;
   }
 
+  /** What a volume's sealed record says. @param id its folder's name @throws TimebandError RECORD_CORRUPT */
+  openVolumeRecord(id: string, sealed: Uint8Array): VolumeRecord {
+    const { volumeId, keys } = this.volumeContext(id);
+    return volumeRecordCodec.decode(openRecord(keys.recordsKey, { kind: 'volume', volumeId }, sealed));
+  }
+
+  /** Puts a record into the place of one that cannot be read. @throws TimebandError VOLUME_EXISTS, USAGE, LOCKED */
+  async replaceVolumeRecord(id: string, record: VolumeRecord): Promise<void> {
+    checkVolumeName(record.name);
+    await using _lock = await this.#lockList(`repair volume ${id}`);
+    if ((await this.listVolumes()).volumes.some(({ name }) => name === record.name))
+      throw new TimebandError(`volume "${record.name}" exists already; the record of ${id} was left as it is.`, { code: 'VOLUME_EXISTS' });
+    await replaceFile(this.#recordPath(id), sealVolumeRecord(this.volumeContext(id, record.bandBytes), record));
+  }
+
+  #recordPath(id: string): string {
+    return volumeLayout(path.join(this.layout.volumes, id)).record;
+  }
+
   async #lockList(command: string): Promise<Lock> {
     return await this.lock({ ...LIST_LOCK, command, attempts: VOLUMES_LOCK_ATTEMPTS });
   }
@@ -232,17 +252,19 @@ export class Repository {
 
   async #openVolume(id: string): Promise<Volume> {
     const root = path.join(this.layout.volumes, id);
-    const volumeId = fromHex(id, ID_BYTES) ?? new Uint8Array(ID_BYTES);
-    const file = path.join(root, 'volume');
+    const file = this.#recordPath(id);
     try {
       await requireRealDirectory(root);
-      const sealed = await readRegularFile(file, { maxBytes: MAX_SMALL_FILE_BYTES, what: 'volume record' });
-      const { recordsKey } = this.#contextOf(volumeId, DEFAULT_BAND_BYTES).keys;
-      const record = volumeRecordCodec.decode(openRecord(recordsKey, { kind: 'volume', volumeId }, sealed));
-      return new Volume(root, record, { context: this.#contextOf(volumeId, record.bandBytes), pageCache: this.#options.pageCacheFor?.(id) });
+      const record = this.openVolumeRecord(id, await readRegularFile(file, { maxBytes: MAX_SMALL_FILE_BYTES, what: 'volume record' }));
+      return new Volume(root, record, { context: this.volumeContext(id, record.bandBytes), pageCache: this.#options.pageCacheFor?.(id) });
     } catch (error) {
       throw withPath(error, file);
     }
+  }
+
+  /** The keys of the volume whose folder has this name. */
+  volumeContext(id: string, bandBytes: number = DEFAULT_BAND_BYTES): VolumeContext {
+    return this.#contextOf(fromHex(id, ID_BYTES) ?? new Uint8Array(ID_BYTES), bandBytes);
   }
 
   /** Keys of a volume that is not there: for measuring what a first sync would store. */

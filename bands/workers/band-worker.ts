@@ -1,7 +1,7 @@
 /** The worker thread: what it does with one band at a time. Loaded by the pool; each export is a task. */
 import { randomBytes } from 'node:crypto';
 import { closeSync, constants, futimesSync, openSync, read, writeSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { open, stat } from 'node:fs/promises';
 import { workerData } from 'node:worker_threads';
 import { crc32 } from 'node:zlib';
 import { nodePrimitives } from '../crypto/node-primitives.ts';
@@ -13,8 +13,11 @@ import {
   createBandScratch,
   decodeBand as decodeBandFile,
   encodeBand,
+  frameBand,
   hasValidCrc,
+  maxBandFileBytes,
   openBandHeader,
+  readBandSalt,
   SALT_BYTES,
 } from '../format/band-file.ts';
 import { equalBytes } from '../format/bytes.ts';
@@ -32,8 +35,12 @@ import type {
   CheckBandTask,
   CheckCrcTask,
   DecodeBandTask,
+  DescribeBandTask,
   LinkFilesTask,
   ReadChunkTask,
+  ReframeBandTask,
+  ResealBandResult,
+  ResealBandTask,
   RestoreBandResult,
   RestoreBandTask,
   SourcePart,
@@ -173,6 +180,77 @@ export function storeBand(task: StoreBandTask): Promise<WireResult<StoreBandResu
   return answer(() => buffers.use(task.keys.bandBytes, (plain) => store(task, plain)));
 }
 
+function reseal({ keys, band, file, mtimeSeconds }: ResealBandTask, plain: Uint8Array): ResealBandResult {
+  if (!equalBytes(nodePrimitives.sha256(plain), band.digest)) return 'different';
+  const bytes = encodeBand(contextOf(keys), plain, { salt: band.salt, scratch: scratchFor(keys.bandBytes), isZero });
+  if (bytes.length !== band.fileBytes) return 'other sealing';
+  writeBandFile(file, bytes, mtimeSeconds);
+  return 'resealed';
+}
+
+export function resealBand(task: ResealBandTask): Promise<WireResult<ResealBandResult>> {
+  return answer(() =>
+    buffers.use(task.keys.bandBytes, async (plain) => {
+      await readInput(task.input, plain);
+      return reseal(task, plain);
+    }),
+  );
+}
+
+/** What is left of a band file, cut or filled up to the length that the index names. */
+async function readRemains(file: string, out: Uint8Array): Promise<void> {
+  out.fill(0);
+  try {
+    await using handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const stat = await handle.stat();
+    if (stat.isFile()) await readFully(handle, out.subarray(0, Math.min(out.length, stat.size)), 0, file);
+  } catch (error) {
+    throw ioError(error, 'read the band file', file);
+  }
+}
+
+export function reframeBand(task: ReframeBandTask): Promise<WireResult<boolean>> {
+  const { keys, band, file, to, mtimeSeconds } = task;
+  return answer(() =>
+    buffers.use(band.fileBytes, async (bytes) => {
+      await readRemains(file, bytes);
+      frameBand(contextOf(keys), bytes, band.salt);
+      return await buffers.use(keys.bandBytes, (plain) => {
+        if (!isWhole(task, bytes, plain)) return Promise.resolve(false);
+        writeBandFile(to, bytes, mtimeSeconds);
+        return Promise.resolve(true);
+      });
+    }),
+  );
+}
+
+function isWhole(task: BandFileTask, bytes: Uint8Array, plain: Uint8Array): boolean {
+  try {
+    verifyBytes(task, bytes, plain);
+    return true;
+  } catch (error) {
+    if (error instanceof TimebandError) return false;
+    throw error;
+  }
+}
+
+export function describeBand({ keys, file }: DescribeBandTask): Promise<WireResult<StoredBand>> {
+  return answer(async () => {
+    const { size } = await stat(file).catch((cause: unknown) => {
+      throw ioError(cause, 'look at', file);
+    });
+    return await buffers.use(keys.bandBytes, (plain) =>
+      buffers.use(Math.min(size, maxBandFileBytes(keys.bandBytes)), async (bytes) => {
+        await readRemains(file, bytes);
+        const salt = Uint8Array.from(readBandSalt(bytes));
+        openBytes({ keys, file, band: { salt } }, bytes, plain);
+        const { fingerprint, sha256 } = nodePrimitives;
+        return { salt, fileBytes: bytes.length, fingerprint: fingerprint(keys.fingerprintKey, plain), digest: sha256(plain) };
+      }),
+    );
+  });
+}
+
 export function linkFiles({ from, to }: LinkFilesTask): Promise<WireResult<readonly LinkOutcome[]>> {
   return answer(() => Promise.resolve(from.map((file, i) => linkOrCopy(file, to[i] ?? ''))));
 }
@@ -191,7 +269,11 @@ async function withBandFile<T>(file: string, band: StoredBand, use: (bytes: Uint
 }
 
 /** Opens a band file's bytes: authentic, and of the sealing that the index names, or an error. */
-function openBytes(task: BandFileTask, bytes: Uint8Array, out: Uint8Array): void {
+function openBytes(
+  task: Pick<BandFileTask, 'keys' | 'file'> & { readonly band: Pick<StoredBand, 'salt'> },
+  bytes: Uint8Array,
+  out: Uint8Array,
+): void {
   try {
     decodeBandFile(contextOf(task.keys), bytes, { salt: task.band.salt, scratch: chunkScratch, out });
   } catch (error) {

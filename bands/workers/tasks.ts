@@ -48,6 +48,18 @@ export type StoreBandResult =
   | { readonly status: 'zero' | 'unchanged'; readonly readBytes: number }
   | { readonly status: 'stored'; readonly readBytes: number; readonly band: StoredBand };
 
+/** Make a lost band file again from the band's bytes: the same file, as the index pins it. */
+export interface ResealBandTask {
+  readonly keys: BandKeyMaterial;
+  readonly input: BandInput;
+  readonly band: StoredBand;
+  readonly file: string;
+  readonly mtimeSeconds: number;
+}
+
+/** `different`: these are not the band's bytes. `other sealing`: they are, but this program makes a file of another length of them. */
+export type ResealBandResult = 'resealed' | 'different' | 'other sealing';
+
 /** Where a band file is and what the index says of it. */
 export interface BandFileTask {
   readonly keys: BandKeyMaterial;
@@ -95,6 +107,18 @@ export interface CheckBandTask extends BandFileTask {
   readonly withData: boolean;
 }
 
+/** Write a damaged band file anew, if only what surrounds its chunks is damaged. */
+export interface ReframeBandTask extends BandFileTask {
+  readonly to: string;
+  readonly mtimeSeconds: number;
+}
+
+/** Say what an index would say of a band file that is whole. */
+export interface DescribeBandTask {
+  readonly keys: BandKeyMaterial;
+  readonly file: string;
+}
+
 /** Verify the CRC of any file that ends in one; needs no key. */
 export interface CheckCrcTask {
   readonly file: string;
@@ -116,6 +140,9 @@ export interface ReadChunkTask extends BandFileTask {
 /** Each task's input and output, by name. */
 export interface BandTasks {
   storeBand: { readonly task: StoreBandTask; readonly result: StoreBandResult };
+  resealBand: { readonly task: ResealBandTask; readonly result: ResealBandResult };
+  reframeBand: { readonly task: ReframeBandTask; readonly result: boolean };
+  describeBand: { readonly task: DescribeBandTask; readonly result: StoredBand };
   linkFiles: { readonly task: LinkFilesTask; readonly result: readonly LinkOutcome[] };
   restoreBand: { readonly task: RestoreBandTask; readonly result: RestoreBandResult };
   updateBand: { readonly task: UpdateBandTask; readonly result: RestoreBandResult };

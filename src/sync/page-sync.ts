@@ -26,7 +26,7 @@ const PAGES_AT_ONCE = 2;
 /** Links that a worker makes without being asked again. */
 const LINKS_PER_TASK = 128;
 /** New index pages are handed to the catalog up to this many (32 MiB); beyond, it reads them when it needs them. */
-const MAX_REMEMBERED_PAGES = 1024;
+export const MAX_REMEMBERED_PAGES = 1024;
 
 export interface PageSyncInput {
   readonly view: SourceView;
@@ -36,6 +36,8 @@ export interface PageSyncInput {
   readonly base: SessionDirectory | undefined;
   /** Bands to read; undefined: all. */
   readonly candidates: Bitmap | undefined;
+  /** Bands whose file in the base is damaged: they are among the candidates, and stored again even if they did not change. */
+  readonly damagedInBase: Bitmap | undefined;
   readonly pool: BandPool;
   /** Where the session is written; undefined: only measure. */
   readonly incoming: Incoming | undefined;
@@ -58,7 +60,7 @@ export interface SyncCounts {
   /** Band files copied because no more links to them were possible. */
   copiedBands: number;
   /** Bands that were stored again because the base's file is missing. */
-  healedBands: number;
+  storedAgain: number;
   /** Bytes of all band files of the session. */
   storedBytes: number;
 }
@@ -77,7 +79,7 @@ export class PageSync {
     writtenBytes: 0,
     linkedBands: 0,
     copiedBands: 0,
-    healedBands: 0,
+    storedAgain: 0,
     storedBytes: 0,
   };
   readonly changed: Bitmap;
@@ -162,7 +164,8 @@ export class PageSync {
     for (const i of inHoles) this.#takeZero(page, i);
     await forEachBounded(withData, this.#input.pool.capacity, async ({ i, file }) => {
       this.#throwIfAborted();
-      await this.#readBand(pageNumber, i, { ...page, file, baseFingerprint: readEntry(page.base, i)?.fingerprint });
+      const isDamaged = this.#input.damagedInBase?.has(pageNumber * ENTRIES_PER_PAGE + i) === true;
+      await this.#readBand(pageNumber, i, { ...page, file, baseFingerprint: isDamaged ? undefined : readEntry(page.base, i)?.fingerprint });
       this.#doneBands++;
       this.#report();
     });
@@ -213,7 +216,7 @@ export class PageSync {
     if (incoming === undefined) throw new RangeError('incoming: needed to finish a page');
     const missing = await this.#linkBands(pageNumber, { base, entries }, incoming);
     for (const { i, file } of missing) await this.#readBand(pageNumber, i, { base, entries, file, baseFingerprint: undefined });
-    this.counts.healedBands += missing.length;
+    this.counts.storedAgain += missing.length;
     this.#count(pageNumber, entries, base);
     this.pageDigests[pageNumber] = await this.#writePage(pageNumber, { base, entries }, incoming);
   }

@@ -17,6 +17,7 @@ import { openSource } from '../sources/open-source.ts';
 import type { ChangeSet, SourceKind, SourceView } from '../sources/source.ts';
 import type { Volume } from '../volume.ts';
 import { commitSession, keepUnchanged, tokenOf } from './commit.ts';
+import { type Healing, healFromSource } from './heal.ts';
 import { clearIncoming, Incoming } from './incoming.ts';
 import { chooseVolumeSource, ownerOf } from './location.ts';
 import { interrupted, PageSync } from './page-sync.ts';
@@ -84,6 +85,8 @@ export interface SyncResult {
   readonly writtenBytes: number;
   readonly storedBytes: number;
   readonly durationMs: number;
+  /** Damaged bands of earlier sessions that are whole again. */
+  readonly healedBands: number;
   /** Bands that changed although the source said that they had not. Earlier sessions may lack such changes. */
   readonly missedBands: number;
   readonly warnings: readonly string[];
@@ -140,17 +143,28 @@ interface Job {
   readonly warnings: readonly string[];
 }
 
-/** What is known before the first band is read. */
+interface PooledJob extends Job {
+  readonly pool: BandPool;
+}
+
+/** What is known before the first band is read for the session. */
 interface Plan {
   readonly base: SessionDirectory | undefined;
   readonly context: VolumeContext;
   readonly scope: ReadScope;
   readonly sessionId: string;
   readonly startedMs: number;
+  readonly healing: Healing;
   readonly warnings: string[];
 }
 
 async function runSync(repository: Repository, job: Job): Promise<SyncResult> {
+  if (job.environment.pool !== undefined) return await runWithPool(repository, { ...job, pool: job.environment.pool });
+  await using pool = new BandPool();
+  return await runWithPool(repository, { ...job, pool });
+}
+
+async function runWithPool(repository: Repository, job: PooledJob): Promise<SyncResult> {
   const startedAt = performance.now();
   const plan = await makePlan(repository, job);
   let attempt = await readAndStore(job, plan, plan.scope);
@@ -176,7 +190,7 @@ function orInterrupted({ options }: Job, error: unknown): unknown {
   return options.signal?.aborted === true ? interrupted() : error;
 }
 
-async function makePlan(repository: Repository, job: Job): Promise<Plan> {
+async function makePlan(repository: Repository, job: PooledJob): Promise<Plan> {
   const { options, environment, view, volume } = job;
   const startedMs = (environment.nowMs ?? Date.now)();
   const base = await openBase(job);
@@ -190,8 +204,12 @@ async function makePlan(repository: Repository, job: Job): Promise<Plan> {
   const changes = options.changes === undefined ? await view.changesSince(token) : await userChanges(options.changes, { base, volume });
   if (!changes.isKnown && changes.reason !== undefined) warnings.push(`reading everything: ${changes.reason}.`);
   const { sizeBytes } = view;
-  const scope = readScope({ changes, base, sizeBytes, bandBytes: context.bandBytes, readsAll: options.verifiesChanges ?? false });
-  return { base, context, scope, sessionId, startedMs, warnings };
+  const { isDryRun = false, signal } = options;
+  const healing = await healFromSource({ repository, volume, view, base, pool: job.pool, isDryRun, signal });
+  warnings.push(...healing.warnings);
+  const { damagedInBase } = healing;
+  const scope = readScope({ changes, base, sizeBytes, bandBytes: context.bandBytes, damagedInBase, readsAll: options.verifiesChanges ?? false });
+  return { base, context, scope, sessionId, startedMs, healing, warnings };
 }
 
 async function userChanges(changes: UserChanges, { base, volume }: Pick<Plan, 'base'> & Pick<Job, 'volume'>): Promise<ChangeSet> {
@@ -214,7 +232,7 @@ interface Attempt {
 }
 
 /** Reads what `scope` asks for and stores what changed; leaves nothing behind if it fails. */
-async function readAndStore(job: Job, plan: Plan, scope: ReadScope): Promise<Attempt> {
+async function readAndStore(job: PooledJob, plan: Plan, scope: ReadScope): Promise<Attempt> {
   const incoming = job.options.isDryRun === true || job.volume === undefined ? undefined : await Incoming.create(job.volume);
   try {
     return { incoming, pages: await storePages(job, { ...plan, scope }, incoming) };
@@ -224,37 +242,32 @@ async function readAndStore(job: Job, plan: Plan, scope: ReadScope): Promise<Att
   }
 }
 
-async function storePages({ options, environment, view }: Job, plan: Plan, incoming: Incoming | undefined): Promise<PageSync> {
-  const ownPool = environment.pool === undefined ? new BandPool() : undefined;
-  const pool = environment.pool ?? ownPool;
-  if (pool === undefined) throw new RangeError('pool: none');
+async function storePages({ options, pool, view }: PooledJob, plan: Plan, incoming: Incoming | undefined): Promise<PageSync> {
   const { candidates } = plan.scope;
-  try {
-    const pages = new PageSync({
-      view,
-      dataMap: candidates === undefined || candidates.count() > FEW_BANDS ? await view.readDataMap() : undefined,
-      context: plan.context,
-      base: plan.base,
-      candidates,
-      pool,
-      incoming,
-      sessionMs: parseSessionId(plan.sessionId) ?? plan.startedMs,
-      isForced: options.isForced ?? false,
-      signal: options.signal,
-      onProgress: options.onProgress,
-    });
-    await pages.run();
-    plan.warnings.push(...(await view.verifyStable()));
-    if (options.signal?.aborted === true) throw interrupted();
-    const healed = pages.counts.healedBands;
-    if (healed > 0)
-      plan.warnings.push(
-        `${healed} band file(s) of session ${plan.base?.sessionId} are missing; this session holds them anew, read from the source. Run "timeband check".`,
-      );
-    return pages;
-  } finally {
-    await ownPool?.close();
-  }
+  const pages = new PageSync({
+    view,
+    dataMap: candidates === undefined || candidates.count() > FEW_BANDS ? await view.readDataMap() : undefined,
+    context: plan.context,
+    base: plan.base,
+    candidates,
+    damagedInBase: plan.healing.damagedInBase,
+    pool,
+    incoming,
+    sessionMs: parseSessionId(plan.sessionId) ?? plan.startedMs,
+    isForced: options.isForced ?? false,
+    signal: options.signal,
+    onProgress: options.onProgress,
+  });
+  await pages.run();
+  plan.warnings.push(...(await view.verifyStable()));
+  if (options.signal?.aborted === true) throw interrupted();
+  const { storedAgain } = pages.counts;
+  if (storedAgain > 0)
+    plan.warnings.push(
+      `${storedAgain} band file(s) of session ${plan.base?.sessionId} are missing; this session holds them anew, read from the source. ` +
+        'Run "timeband check --repair", which gives them back to the sessions that lack them.',
+    );
+  return pages;
 }
 
 /** Commits what changed. @returns whether there is a new session */
@@ -299,6 +312,7 @@ function describe(
     writtenBytes: counts.writtenBytes,
     storedBytes: totals?.storedBytes ?? 0,
     durationMs: done.durationMs,
+    healedBands: plan.healing.healedBands,
     missedBands: done.missedBands,
     warnings: plan.warnings,
   };

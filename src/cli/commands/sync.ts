@@ -129,7 +129,8 @@ function parseBandSize(text: string): number {
 
 /** The closing summary of one volume. */
 export function describeResult(result: SyncResult): string {
-  const read = `read ${formatBytes(result.readBytes)} of ${formatBytes(result.sizeBytes)} in ${formatDuration(result.durationMs)}`;
+  const healed = result.healedBands === 0 ? '' : `; ${result.healedBands} damaged band(s) of earlier sessions healed`;
+  const read = `read ${formatBytes(result.readBytes)} of ${formatBytes(result.sizeBytes)} in ${formatDuration(result.durationMs)}${healed}`;
   if (result.status === 'unchanged') return `${result.volume}: nothing changed since session ${result.session}, no new session made (${read})`;
   const counts = `${result.changedBands} of ${result.bands} bands changed; ${result.writtenBands} stored (${formatBytes(result.writtenBytes)})`;
   if (result.status === 'dry-run') return `${result.volume}: would make a session: ${counts}; ${read}`;
