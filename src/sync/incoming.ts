@@ -28,11 +28,17 @@ export class Incoming {
   }
 
   static async create(volume: Volume): Promise<Incoming> {
-    const incoming = new Incoming(volume, path.join(volume.layout.incoming, randomBytes(8).toString('hex')));
-    await requireRealDirectory(volume.layout.incoming);
-    await createDirectory(volume.layout.incoming, { allowExisting: true });
-    await createDirectory(incoming.directory);
-    for (const part of [SESSION_FILES.bands, SESSION_FILES.index]) await createDirectory(path.join(incoming.directory, part));
+    return await Incoming.resume(volume, randomBytes(8).toString('hex'));
+  }
+
+  /** Goes on with what an earlier process left under that name, or begins it. What is in it is to be proven, not trusted. */
+  static async resume(volume: Volume, name: string): Promise<Incoming> {
+    const incoming = new Incoming(volume, path.join(volume.layout.incoming, name));
+    const parts = [SESSION_FILES.bands, SESSION_FILES.index].map((part) => path.join(incoming.directory, part));
+    for (const directory of [volume.layout.incoming, incoming.directory, ...parts]) {
+      await requireRealDirectory(directory);
+      await createDirectory(directory, { allowExisting: true });
+    }
     return incoming;
   }
 
@@ -44,6 +50,10 @@ export class Incoming {
   bandPaths(first: number, count: number): string[] {
     const directory = path.join(this.directory, SESSION_FILES.bands);
     return encodeNames(nodePrimitives, this.context.keys.namesKey, { kind: 'band', first, count }).map((name) => `${directory}/${name}`);
+  }
+
+  recordPath(record: 'bitmap' | 'manifest' | 'labels'): string {
+    return path.join(this.directory, SESSION_FILES[record]);
   }
 
   pagePath(pageNumber: number): string {
@@ -78,9 +88,9 @@ export class Incoming {
   }
 }
 
-/** Removes what syncs that were killed left. The caller holds the volume's lock, so nobody is writing there. */
-export async function clearIncoming(volume: Volume): Promise<number> {
-  const names = await listDirectory(volume.layout.incoming);
+/** Removes what writers that were killed left, but for `except`. The caller holds the volume's lock, so nobody is writing there. */
+export async function clearIncoming(volume: Volume, except?: string): Promise<number> {
+  const names = (await listDirectory(volume.layout.incoming)).filter((name) => name !== except);
   for (const name of names) await rm(path.join(volume.layout.incoming, name), { recursive: true, force: true });
   return names.length;
 }
