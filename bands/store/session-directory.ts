@@ -155,7 +155,8 @@ export class SessionDirectory {
 
   #placeOf(record: { readonly page: number } | 'bitmap' | 'manifest'): { file: string; what: string; maxBytes: number; digest: Uint8Array } {
     const at = (name: string): string => path.join(this.directory, name);
-    if (record === 'manifest') return { file: at(SESSION_FILES.manifest), what: 'manifest', maxBytes: MAX_MANIFEST_BYTES, digest: this.manifestDigest };
+    if (record === 'manifest')
+      return { file: at(SESSION_FILES.manifest), what: 'manifest', maxBytes: MAX_MANIFEST_BYTES, digest: this.manifestDigest };
     if (record === 'bitmap')
       return { file: at(SESSION_FILES.bitmap), what: 'bitmap', maxBytes: bitmapFileBytes(this.bandCount), digest: this.manifest.bitmapDigest };
     return {

@@ -31,15 +31,25 @@ export class Incoming {
     return await Incoming.resume(volume, randomBytes(8).toString('hex'));
   }
 
-  /** Goes on with what an earlier process left under that name, or begins it. What is in it is to be proven, not trusted. */
+  /** Goes on with the band files that an earlier process left under that name, or begins it. They are to be proven, not trusted. */
   static async resume(volume: Volume, name: string): Promise<Incoming> {
     const incoming = new Incoming(volume, path.join(volume.layout.incoming, name));
-    const parts = [SESSION_FILES.bands, SESSION_FILES.index].map((part) => path.join(incoming.directory, part));
-    for (const directory of [volume.layout.incoming, incoming.directory, ...parts]) {
+    const bands = path.join(incoming.directory, SESSION_FILES.bands);
+    for (const directory of [volume.layout.incoming, incoming.directory]) {
       await requireRealDirectory(directory);
       await createDirectory(directory, { allowExisting: true });
     }
+    for (const part of await listDirectory(incoming.directory))
+      if (part !== SESSION_FILES.bands) await rm(path.join(incoming.directory, part), { recursive: true, force: true });
+    await requireRealDirectory(bands);
+    await createDirectory(bands, { allowExisting: true });
+    await createDirectory(path.join(incoming.directory, SESSION_FILES.index));
     return incoming;
+  }
+
+  /** Whether an earlier process left band files; meaningful before any is written. */
+  async hasBands(): Promise<boolean> {
+    return (await listDirectory(path.join(this.directory, SESSION_FILES.bands))).length > 0;
   }
 
   get context(): VolumeContext {

@@ -71,8 +71,7 @@ export class SessionPages {
     const base = this.#base;
     const digest = base?.manifest.pageDigests[pageNumber];
     if (base === undefined || digest === undefined || !equalBytes(await this.basePage(pageNumber), entries)) return undefined;
-    const isLinked =
-      (await base.isPageFileIntact(pageNumber)) && linkOrCopy(base.pagePath(pageNumber), incoming.pagePath(pageNumber)) !== 'missing';
+    const isLinked = (await base.isPageFileIntact(pageNumber)) && linkOrCopy(base.pagePath(pageNumber), incoming.pagePath(pageNumber)) !== 'missing';
     return isLinked ? digest : undefined;
   }
 
