@@ -7,12 +7,11 @@
  */
 import { nodePrimitives } from '../../bands/crypto/node-primitives.ts';
 import { TimebandError } from '../../bands/errors.ts';
-import { Bitmap } from '../../bands/format/bitmap.ts';
+import type { Bitmap } from '../../bands/format/bitmap.ts';
 import { equalBytes } from '../../bands/format/bytes.ts';
 import { bandCountOf, bandLengthOf, ENTRIES_PER_PAGE, entriesInPage, pageCountOf } from '../../bands/format/geometry.ts';
-import { ENTRY_BYTES, isSameContent, isSameEntry, isZeroEntry, type PageEntries, readEntry, writeEntry } from '../../bands/format/index-page.ts';
+import { ENTRY_BYTES, isSameEntry, isZeroEntry, type PageEntries, readEntry, writeEntry } from '../../bands/format/index-page.ts';
 import { encodeNames } from '../../bands/format/names.ts';
-import { linkOrCopy } from '../../bands/store/link-file.ts';
 import type { SessionDirectory, VolumeContext } from '../../bands/store/session-directory.ts';
 import { type BandPool, shareBandKeys } from '../../bands/workers/band-pool.ts';
 import { forEachBounded } from '../../bands/workers/bounded.ts';
@@ -21,12 +20,9 @@ import type { OnProgress } from '../progress.ts';
 import type { DataMap } from '../sources/data-map.ts';
 import type { SourceView } from '../sources/source.ts';
 import type { Incoming } from './incoming.ts';
+import { type IndexCounts, type LinkCounts, linkBands, SessionPages } from './session-pages.ts';
 
 const PAGES_AT_ONCE = 2;
-/** Links that a worker makes without being asked again. */
-const LINKS_PER_TASK = 128;
-/** New index pages are handed to the catalog up to this many (32 MiB); beyond, it reads them when it needs them. */
-export const MAX_REMEMBERED_PAGES = 1024;
 
 export interface PageSyncInput {
   readonly view: SourceView;
@@ -49,25 +45,13 @@ export interface PageSyncInput {
 }
 
 /** What was done, in bands and bytes. */
-export interface SyncCounts {
+export interface SyncCounts extends IndexCounts, LinkCounts {
   readBytes: number;
-  zeroBands: number;
-  changedBands: number;
   /** Band files written, and their bytes. */
   writtenBands: number;
   writtenBytes: number;
-  linkedBands: number;
-  /** Band files copied because no more links to them were possible. */
-  copiedBands: number;
   /** Bands that were stored again because the base's file is missing. */
   storedAgain: number;
-  /** Bytes of all band files of the session. */
-  storedBytes: number;
-}
-
-export interface RememberedPage {
-  readonly digest: Uint8Array;
-  readonly entries: PageEntries;
 }
 
 export class PageSync {
@@ -82,9 +66,7 @@ export class PageSync {
     storedAgain: 0,
     storedBytes: 0,
   };
-  readonly changed: Bitmap;
-  readonly pageDigests: Uint8Array[] = [];
-  readonly newPages: Map<number, RememberedPage> = new Map();
+  readonly index: SessionPages;
   readonly #input: PageSyncInput;
   readonly #keys: BandKeyMaterial;
   readonly #bandCount: number;
@@ -97,10 +79,15 @@ export class PageSync {
     this.#input = input;
     this.#keys = shareBandKeys(input.context);
     this.#bandCount = bandCountOf(input.view.sizeBytes, input.context.bandBytes);
-    this.changed = new Bitmap(this.#bandCount);
+    this.index = new SessionPages(this.#bandCount, input.base);
     this.#hasChanges = input.isForced || input.base === undefined || input.base.manifest.sizeBytes !== input.view.sizeBytes;
     const candidateBytes = input.candidates === undefined ? Number.POSITIVE_INFINITY : input.candidates.count() * input.context.bandBytes;
     this.#totalBytes = Math.min(input.dataMap?.dataBytes ?? input.view.sizeBytes, candidateBytes);
+  }
+
+  /** Bands that differ from the base's. */
+  get changed(): Bitmap {
+    return this.index.changed;
   }
 
   /** Whether there is anything to commit; meaningful after run(). */
@@ -114,25 +101,20 @@ export class PageSync {
     await forEachBounded(pages, PAGES_AT_ONCE, (pageNumber) => this.#syncPage(pageNumber));
     if (!this.#hasChanges || this.#input.incoming === undefined) return;
     await forEachBounded(this.#deferred, PAGES_AT_ONCE, async (pageNumber) => {
-      const entries = Uint8Array.from(await this.#basePage(pageNumber)); // healing writes to it; the page that was read is shared
+      const entries = Uint8Array.from(await this.index.basePage(pageNumber)); // healing writes to it; the page that was read is shared
       await this.#finishPage(pageNumber, entries);
     });
   }
 
-  async #basePage(pageNumber: number): Promise<PageEntries> {
-    const { base } = this.#input;
-    return base !== undefined && pageNumber < base.pageCount ? await base.readPage(pageNumber) : new Uint8Array(0);
-  }
-
   async #syncPage(pageNumber: number): Promise<void> {
     this.#throwIfAborted();
-    const base = await this.#basePage(pageNumber);
+    const base = await this.index.basePage(pageNumber);
     const entries = new Uint8Array(entriesInPage(pageNumber, this.#bandCount) * ENTRY_BYTES);
     entries.set(base.subarray(0, entries.length));
     const bands = this.#bandsToRead(pageNumber, entries.length / ENTRY_BYTES);
     await this.#readBands(pageNumber, bands, { base, entries });
     this.#report();
-    if (this.#input.incoming === undefined) this.#count(pageNumber, entries, base);
+    if (this.#input.incoming === undefined) this.index.count(pageNumber, entries, { base, counts: this.counts });
     else if (this.#hasChanges) await this.#finishPage(pageNumber, entries);
     else this.#deferred.push(pageNumber);
   }
@@ -211,14 +193,14 @@ export class PageSync {
 
   /** Links what the page keeps from the base and writes the page, or links it, too, if it is the same. */
   async #finishPage(pageNumber: number, entries: PageEntries): Promise<void> {
-    const base = await this.#basePage(pageNumber);
+    const base = await this.index.basePage(pageNumber);
     const { incoming } = this.#input;
     if (incoming === undefined) throw new RangeError('incoming: needed to finish a page');
     const missing = await this.#linkBands(pageNumber, { base, entries }, incoming);
     for (const { i, file } of missing) await this.#readBand(pageNumber, i, { base, entries, file, baseFingerprint: undefined });
     this.counts.storedAgain += missing.length;
-    this.#count(pageNumber, entries, base);
-    this.pageDigests[pageNumber] = await this.#writePage(pageNumber, { base, entries }, incoming);
+    this.index.count(pageNumber, entries, { base, counts: this.counts });
+    await this.index.write(pageNumber, entries, incoming);
   }
 
   /** @returns the bands whose file in the base is missing */
@@ -227,48 +209,16 @@ export class PageSync {
     page: { readonly base: PageEntries; readonly entries: PageEntries },
     incoming: Incoming,
   ): Promise<{ readonly i: number; readonly file: string }[]> {
-    const { base } = this.#input;
+    const { base, pool } = this.#input;
     if (base === undefined || page.base.length === 0) return [];
     const first = pageNumber * ENTRIES_PER_PAGE;
     const count = page.entries.length / ENTRY_BYTES;
-    const from = base.bandPaths(first, count);
-    const to = incoming.bandPaths(first, count);
+    const [from, to] = [base.bandPaths(first, count), incoming.bandPaths(first, count)];
     const isSamePage = equalBytes(page.base, page.entries);
-    const kept = sortedByName(to).filter((i) => !isZeroEntry(page.entries, i) && (isSamePage || isSameEntry(page.base, page.entries, i)));
-    const missing: { i: number; file: string }[] = [];
-    await forEachBounded(partsOf(kept, LINKS_PER_TASK), this.#input.pool.capacity, async (part) => {
-      const files = { from: part.map((i) => from[i] ?? ''), to: part.map((i) => to[i] ?? '') };
-      for (const [at, outcome] of (await this.#input.pool.run('linkFiles', files)).entries()) {
-        if (outcome === 'missing') missing.push({ i: part[at] ?? 0, file: files.to[at] ?? '' });
-        else this.counts[outcome === 'linked' ? 'linkedBands' : 'copiedBands']++;
-      }
-    });
-    return missing;
-  }
-
-  async #writePage(pageNumber: number, page: { readonly base: PageEntries; readonly entries: PageEntries }, incoming: Incoming): Promise<Uint8Array> {
-    const { base } = this.#input;
-    const file = incoming.pagePath(pageNumber);
-    const baseDigest = base?.manifest.pageDigests[pageNumber];
-    const isSame = baseDigest !== undefined && equalBytes(page.base, page.entries);
-    if (isSame && base !== undefined && (await base.isPageFileIntact(pageNumber)) && linkOrCopy(base.pagePath(pageNumber), file) !== 'missing')
-      return baseDigest;
-    const digest = await incoming.writeRecord(file, { kind: 'page', at: pageNumber }, page.entries);
-    if (this.newPages.size < MAX_REMEMBERED_PAGES) this.newPages.set(pageNumber, { digest, entries: page.entries });
-    return digest;
-  }
-
-  #count(pageNumber: number, entries: PageEntries, base: PageEntries): void {
-    const isSamePage = equalBytes(base, entries);
-    for (let i = 0; i < entries.length / ENTRY_BYTES; i++) {
-      if (!isSamePage && !isSameContent(base, entries, i)) {
-        this.counts.changedBands++;
-        this.changed.set(pageNumber * ENTRIES_PER_PAGE + i);
-      }
-      const band = readEntry(entries, i);
-      if (band === undefined) this.counts.zeroBands++;
-      else this.counts.storedBytes += band.fileBytes;
-    }
+    const all = Array.from({ length: count }, (_, i) => i);
+    const wanted = all.filter((i) => !isZeroEntry(page.entries, i) && (isSamePage || isSameEntry(page.base, page.entries, i)));
+    const missing = await linkBands(pool, { from, to, wanted }, this.counts);
+    return missing.map((i) => ({ i, file: to[i] ?? '' }));
   }
 
   #report(): void {
@@ -289,15 +239,4 @@ export class PageSync {
 /** What an aborted operation throws. */
 export function interrupted(): TimebandError {
   return new TimebandError('interrupted; no session was made, and every earlier session is as it was.', { code: 'INTERRUPTED' });
-}
-
-function partsOf<T>(items: readonly T[], size: number): T[][] {
-  return Array.from({ length: Math.ceil(items.length / size) }, (_, i) => items.slice(i * size, (i + 1) * size));
-}
-
-function sortedByName(paths: readonly string[]): number[] {
-  return paths
-    .map((path, i) => ({ path, i }))
-    .sort((a, b) => (a.path < b.path ? -1 : 1))
-    .map(({ i }) => i);
 }
