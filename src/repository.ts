@@ -16,6 +16,7 @@ import { checkVolumeName, type VolumeRecord, volumeRecordCodec } from '../bands/
 import {
   createDirectory,
   DIRECTORY_MODE,
+  listDirectory,
   listRequiredDirectory,
   readRegularFile,
   replaceFile,
@@ -259,9 +260,9 @@ export class Repository {
     return await this.lock({ ...LIST_LOCK, command, attempts: VOLUMES_LOCK_ATTEMPTS });
   }
 
-  /** Removes a volume that has no session: what a first sync that failed leaves. */
+  /** Removes a volume that has no session and nothing that a sync could go on with: what a first sync that failed leaves. */
   async removeEmptyVolume(volume: Volume): Promise<void> {
-    if ((await volume.sessionIds()).length > 0) return;
+    if ((await volume.sessionIds()).length > 0 || (await listDirectory(volume.layout.incoming)).length > 0) return;
     await rm(volume.layout.root, { recursive: true, force: true });
     await syncDirectory(this.layout.volumes);
   }

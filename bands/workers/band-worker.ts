@@ -1,6 +1,6 @@
 /** The worker thread: what it does with one band at a time. Loaded by the pool; each export is a task. */
 import { randomBytes } from 'node:crypto';
-import { closeSync, constants, futimesSync, lstatSync, openSync, read, writeSync } from 'node:fs';
+import { closeSync, constants, futimesSync, lstatSync, openSync, read, rmSync, writeSync } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import { workerData } from 'node:worker_threads';
 import { crc32 } from 'node:zlib';
@@ -172,15 +172,20 @@ function writeBandFile(file: string, bytes: Uint8Array, mtimeSeconds: number): v
 
 async function store(task: StoreBandTask, plain: Uint8Array): Promise<StoreBandResult> {
   const readBytes = await readInput(task.input, plain);
-  // From here to the end nothing waits: the scratch buffers are this thread's alone.
   if (isZero(plain)) return { status: 'zero', readBytes };
   const fingerprint = nodePrimitives.fingerprint(task.keys.fingerprintKey, plain);
   if (task.baseFingerprint !== undefined && equalBytes(fingerprint, task.baseFingerprint)) return { status: 'unchanged', readBytes };
   const digest = nodePrimitives.sha256(plain);
+  if (task.file !== undefined && task.mayExist) {
+    const band = await adopt(task.keys, task.file, digest);
+    if (band !== undefined) return { status: 'stored', readBytes, band, isAdopted: true };
+    rmSync(task.file, { force: true });
+  }
+  // From here to the end nothing waits: the scratch buffers are this thread's alone.
   const salt = randomBytes(SALT_BYTES);
   const bytes = encodeBand(contextOf(task.keys), plain, { salt, scratch: scratchFor(task.keys.bandBytes), isZero });
   if (task.file !== undefined) writeBandFile(task.file, bytes, task.mtimeSeconds);
-  return { status: 'stored', readBytes, band: { salt, fileBytes: bytes.length, fingerprint, digest } };
+  return { status: 'stored', readBytes, band: { salt, fileBytes: bytes.length, fingerprint, digest }, isAdopted: false };
 }
 
 export function storeBand(task: StoreBandTask): Promise<WireResult<StoreBandResult>> {
@@ -272,25 +277,27 @@ export function copyBand(task: CopyBandTask): Promise<WireResult<undefined>> {
 }
 
 /** What the index would say of a file that is whole and of that digest, else undefined: everything is proven, nothing taken on trust. */
+async function adopt(keys: BandKeyMaterial, file: string, digest: Uint8Array): Promise<StoredBand | undefined> {
+  const fileBytes = lstatSync(file, { throwIfNoEntry: false })?.size ?? 0;
+  if (fileBytes === 0 || fileBytes > maxBandFileBytes(keys.bandBytes)) return undefined;
+  try {
+    return await buffers.use(keys.bandBytes, (plain) =>
+      withBandFile(file, { fileBytes }, (bytes) => {
+        const band = { salt: Uint8Array.from(readBandSalt(bytes)), fileBytes, fingerprint: new Uint8Array(0), digest };
+        const task = { keys, file, band };
+        checkBytes(task, bytes);
+        verifyBytes(task, bytes, plain);
+        return { ...band, fingerprint: nodePrimitives.fingerprint(keys.fingerprintKey, plain) };
+      }),
+    );
+  } catch (error) {
+    if (error instanceof TimebandError && error.code === 'BAND_CORRUPT') return undefined;
+    throw error;
+  }
+}
+
 export function adoptBand({ keys, file, digest }: AdoptBandTask): Promise<WireResult<StoredBand | undefined>> {
-  return answer(() =>
-    buffers.use(keys.bandBytes, async (plain) => {
-      const fileBytes = lstatSync(file, { throwIfNoEntry: false })?.size ?? 0;
-      if (fileBytes === 0 || fileBytes > maxBandFileBytes(keys.bandBytes)) return undefined;
-      try {
-        return await withBandFile(file, { fileBytes }, (bytes) => {
-          const band = { salt: Uint8Array.from(readBandSalt(bytes)), fileBytes, fingerprint: new Uint8Array(0), digest };
-          const task = { keys, file, band };
-          checkBytes(task, bytes);
-          verifyBytes(task, bytes, plain);
-          return { ...band, fingerprint: nodePrimitives.fingerprint(keys.fingerprintKey, plain) };
-        });
-      } catch (error) {
-        if (error instanceof TimebandError && error.code === 'BAND_CORRUPT') return undefined;
-        throw error;
-      }
-    }),
-  );
+  return answer(() => adopt(keys, file, digest));
 }
 
 export function linkFiles({ from, to }: LinkFilesTask): Promise<WireResult<readonly LinkOutcome[]>> {

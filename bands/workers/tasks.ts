@@ -43,13 +43,21 @@ export interface StoreBandTask {
   readonly baseFingerprint: Uint8Array | undefined;
   /** Where to write the band file; undefined: only measure it. */
   readonly file: string | undefined;
+  /** An earlier process may have left a file there: it is kept if it is whole and holds the same, else replaced. */
+  readonly mayExist: boolean;
   /** Modification time of the band file, in seconds since 1970. */
   readonly mtimeSeconds: number;
 }
 
 export type StoreBandResult =
   | { readonly status: 'zero' | 'unchanged'; readonly readBytes: number }
-  | { readonly status: 'stored'; readonly readBytes: number; readonly band: StoredBand };
+  | {
+      readonly status: 'stored';
+      readonly readBytes: number;
+      readonly band: StoredBand;
+      /** Whether the file was there. */
+      readonly isAdopted: boolean;
+    };
 
 /** Make a lost band file again from the band's bytes: the same file, as the index pins it. */
 export interface ResealBandTask {

@@ -4,7 +4,7 @@ import { rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { nodePrimitives } from '../../bands/crypto/node-primitives.ts';
 import { ioError, TimebandError } from '../../bands/errors.ts';
-import { encodeNames } from '../../bands/format/names.ts';
+import { decodeName, encodeNames } from '../../bands/format/names.ts';
 import { RECORD_NONCE_BYTES, type RecordPlace, sealRecord } from '../../bands/format/record.ts';
 import {
   createDirectory,
@@ -27,10 +27,6 @@ export class Incoming {
     this.directory = directory;
   }
 
-  static async create(volume: Volume): Promise<Incoming> {
-    return await Incoming.resume(volume, randomBytes(8).toString('hex'));
-  }
-
   /** Goes on with the band files that an earlier process left under that name, or begins it. They are to be proven, not trusted. */
   static async resume(volume: Volume, name: string): Promise<Incoming> {
     const incoming = new Incoming(volume, path.join(volume.layout.incoming, name));
@@ -50,6 +46,22 @@ export class Incoming {
   /** Whether an earlier process left band files; meaningful before any is written. */
   async hasBands(): Promise<boolean> {
     return (await listDirectory(path.join(this.directory, SESSION_FILES.bands))).length > 0;
+  }
+
+  /** Removes band files of band `end` and later: what an interrupted sync of a larger volume left. */
+  async removeBandsFrom(end: number): Promise<void> {
+    const directory = path.join(this.directory, SESSION_FILES.bands);
+    for (const name of await listDirectory(directory)) {
+      const bandIndex = decodeName(nodePrimitives, this.context.keys.namesKey, { kind: 'band', name });
+      if (bandIndex === undefined || bandIndex >= end) await rm(path.join(directory, name), { recursive: true, force: true });
+    }
+  }
+
+  /** After a failure: keeps the band files for the next run, if there are any. @returns how many */
+  async keep(): Promise<number> {
+    const bands = await listDirectory(path.join(this.directory, SESSION_FILES.bands)).catch(() => []); // a disk that fails keeps what it keeps
+    if (bands.length === 0) await this.discard().catch(() => undefined);
+    return bands.length;
   }
 
   get context(): VolumeContext {

@@ -5,6 +5,7 @@
  * Nothing is linked before the first change is found, so a sync that finds none leaves nothing behind. Pages that were
  * passed before that wait in `#deferred` and are linked at the end.
  */
+import { rmSync } from 'node:fs';
 import { nodePrimitives } from '../../bands/crypto/node-primitives.ts';
 import { TimebandError } from '../../bands/errors.ts';
 import type { Bitmap } from '../../bands/format/bitmap.ts';
@@ -37,6 +38,8 @@ export interface PageSyncInput {
   readonly pool: BandPool;
   /** Where the session is written; undefined: only measure. */
   readonly incoming: Incoming | undefined;
+  /** Whether it holds band files of a sync that was interrupted. */
+  readonly isResumed: boolean;
   readonly sessionMs: number;
   /** Make a session even if nothing changed. */
   readonly isForced: boolean;
@@ -50,6 +53,8 @@ export interface SyncCounts extends IndexCounts, LinkCounts {
   /** Band files written, and their bytes. */
   writtenBands: number;
   writtenBytes: number;
+  /** Of the band files written, those that an interrupted sync had left. */
+  resumedBands: number;
   /** Bands that were stored again because the base's file is missing. */
   storedAgain: number;
 }
@@ -63,6 +68,7 @@ export class PageSync {
     writtenBytes: 0,
     linkedBands: 0,
     copiedBands: 0,
+    resumedBands: 0,
     storedAgain: 0,
     storedBytes: 0,
   };
@@ -99,7 +105,9 @@ export class PageSync {
   async run(): Promise<void> {
     const pages = Array.from({ length: pageCountOf(this.#bandCount) }, (_, i) => i);
     await forEachBounded(pages, PAGES_AT_ONCE, (pageNumber) => this.#syncPage(pageNumber));
-    if (!this.#hasChanges || this.#input.incoming === undefined) return;
+    const { incoming, isResumed } = this.#input;
+    if (!this.#hasChanges || incoming === undefined) return;
+    if (isResumed) await incoming.removeBandsFrom(this.#bandCount);
     await forEachBounded(this.#deferred, PAGES_AT_ONCE, async (pageNumber) => {
       const entries = Uint8Array.from(await this.index.basePage(pageNumber)); // healing writes to it; the page that was read is shared
       await this.#finishPage(pageNumber, entries);
@@ -175,12 +183,12 @@ export class PageSync {
       readonly baseFingerprint: Uint8Array | undefined;
     },
   ): Promise<void> {
-    const { view, context, pool, sessionMs } = this.#input;
+    const { view, context, pool, sessionMs, isResumed } = this.#input;
     const bandIndex = pageNumber * ENTRIES_PER_PAGE + i;
     const range = { offset: bandIndex * context.bandBytes, length: bandLengthOf(bandIndex, view.sizeBytes, context.bandBytes) };
     const { file, baseFingerprint } = page;
     const result = await view.withBand(range, this.#dataRanges(pageNumber, i), (input) =>
-      pool.run('storeBand', { keys: this.#keys, input, baseFingerprint, file, mtimeSeconds: sessionMs / 1000 }),
+      pool.run('storeBand', { keys: this.#keys, input, baseFingerprint, file, mayExist: isResumed, mtimeSeconds: sessionMs / 1000 }),
     );
     this.counts.readBytes += result.readBytes;
     if (result.status === 'zero') this.#takeZero(page, i);
@@ -189,6 +197,7 @@ export class PageSync {
     writeEntry(page.entries, i, result.band);
     this.counts.writtenBands++;
     this.counts.writtenBytes += result.band.fileBytes;
+    if (result.isAdopted) this.counts.resumedBands++;
   }
 
   /** Links what the page keeps from the base and writes the page, or links it, too, if it is the same. */
@@ -196,11 +205,19 @@ export class PageSync {
     const base = await this.index.basePage(pageNumber);
     const { incoming } = this.#input;
     if (incoming === undefined) throw new RangeError('incoming: needed to finish a page');
+    if (this.#input.isResumed) this.#removeOutdated(pageNumber, { base, entries }, incoming);
     const missing = await this.#linkBands(pageNumber, { base, entries }, incoming);
     for (const { i, file } of missing) await this.#readBand(pageNumber, i, { base, entries, file, baseFingerprint: undefined });
     this.counts.storedAgain += missing.length;
     this.index.count(pageNumber, entries, { base, counts: this.counts });
     await this.index.write(pageNumber, entries, incoming);
+  }
+
+  /** Removes what an interrupted sync left of bands that are zeros by now, or those of the base. */
+  #removeOutdated(pageNumber: number, page: { readonly base: PageEntries; readonly entries: PageEntries }, incoming: Incoming): void {
+    const files = incoming.bandPaths(pageNumber * ENTRIES_PER_PAGE, page.entries.length / ENTRY_BYTES);
+    for (const [i, file] of files.entries())
+      if (isZeroEntry(page.entries, i) || isSameEntry(page.base, page.entries, i)) rmSync(file, { force: true });
   }
 
   /** @returns the bands whose file in the base is missing */
