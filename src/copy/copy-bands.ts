@@ -134,7 +134,14 @@ export class BandCopy {
     let stored: StoredBand | undefined = from.band;
     if (hasSameKeys) await pool.run('copyBand', { ...from, to });
     else {
-      const task = { keys: this.#targetKeys, input: { sealed: from }, baseFingerprint: undefined, file: to, mayExist: false, mtimeSeconds: sessionMs / 1000 };
+      const task = {
+        keys: this.#targetKeys,
+        input: { sealed: from },
+        baseFingerprint: undefined,
+        file: to,
+        mayExist: false,
+        mtimeSeconds: sessionMs / 1000,
+      };
       const result = await pool.run('storeBand', task);
       stored = result.status === 'stored' ? result.band : undefined;
     }
