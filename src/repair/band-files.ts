@@ -1,6 +1,6 @@
 /** Which files hold a band: those of all sessions of a volume whose index names the same sealing, or the same content. */
 import { lstatSync } from 'node:fs';
-import type { TimebandError } from '../../bands/errors.ts';
+import { errnoOf, type TimebandError } from '../../bands/errors.ts';
 import type { StoredBand } from '../../bands/format/index-page.ts';
 import { parseSessionId } from '../../bands/format/session-id.ts';
 import type { BandPool } from '../../bands/workers/band-pool.ts';
@@ -64,14 +64,12 @@ export class BandProver {
   }
 }
 
+/** What the system says of files that are lost, or that no disk gives back. */
+const LOST_ERRNOS: ReadonlySet<string> = new Set(['ENOENT', 'EIO', 'EISDIR', 'ENOTDIR', 'ELOOP', 'ENXIO']);
+
 /** Whether an error says that a file is lost, or cannot be read by anybody: not one of permissions or of this system's limits. */
 export function isLost(error: unknown): error is TimebandError {
-  if (!isDamage(error)) return false;
-  return error.code !== 'IO_ERROR' || errnoIs(error, 'EIO') || errnoIs(error, 'EISDIR') || errnoIs(error, 'ENXIO') || errnoIs(error, 'ENOTDIR');
-}
-
-function errnoIs({ cause }: TimebandError, errno: string): boolean {
-  return typeof cause === 'object' && cause !== null && 'code' in cause && cause.code === errno;
+  return isDamage(error) && (error.code !== 'IO_ERROR' || LOST_ERRNOS.has(errnoOf(error.cause) ?? ''));
 }
 
 /** When the file of a band was written, in seconds since 1970: as the file says, unless a session that has it is older. */
