@@ -1,13 +1,13 @@
 /** Syncs and the damaged list: what the source still holds is healed for all sessions, and nothing is built on damage. */
-import { existsSync, lstatSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, lstatSync, openSync, readFileSync, readSync, rmSync } from 'node:fs';
 import test from 'ava';
 import { BandPool } from '../../bands/workers/band-pool.ts';
 import { openSource } from '../../src/sources/open-source.ts';
 import type { SourceView } from '../../src/sources/source.ts';
-import { fill } from '../support/bytes.ts';
+import { fill, sameBytes } from '../support/bytes.ts';
 import { bandFile, cut, flip } from '../support/damage.ts';
 import { BAND_256K } from '../support/library.ts';
-import { writeParts } from '../support/parts.ts';
+import { readPart, writeParts } from '../support/parts.ts';
 import { BANDS, repairScene } from './repair/repair-scene.ts';
 
 const pool: BandPool = new BandPool();
@@ -114,4 +114,21 @@ test('bands of deleted sessions leave the list', async (t) => {
   t.is((await at.list()).length, 1);
   t.like(await at.sync('disk'), { healedBands: 0, warnings: [] });
   t.is((await at.list()).length, 0);
+});
+
+test('a mount goes on: what was an error is read right as soon as it is healed', async (t) => {
+  const at = await repairScene(t, pool);
+  flip(bandFile(await at.session('disk'), 5));
+  await at.repair();
+  const { stderr } = await at.cli('mount', at.folder('mnt'));
+  t.regex(stderr, /1 band\(s\) of "disk" are known to be damaged/);
+  const image = at.at('mnt', 'disk', at.ids[0] ?? '', 'image');
+  const fd = openSync(image, 'r');
+  const out = new Uint8Array(BAND_256K);
+  t.throws(() => readSync(fd, out, 0, out.length, 5 * BAND_256K), { code: 'EIO' });
+  t.like(await at.sync('disk'), { healedBands: 1 });
+  t.is(readSync(fd, out, 0, out.length, 5 * BAND_256K), BAND_256K);
+  closeSync(fd);
+  sameBytes(t, out, readPart(at.at(`${at.ids[0]}.img`), 5 * BAND_256K, BAND_256K));
+  await at.ok('unmount', at.at('mnt'));
 });
