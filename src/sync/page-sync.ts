@@ -17,6 +17,7 @@ import type { SessionDirectory, VolumeContext } from '../../bands/store/session-
 import { type BandPool, shareBandKeys } from '../../bands/workers/band-pool.ts';
 import { forEachBounded } from '../../bands/workers/bounded.ts';
 import type { BandKeyMaterial } from '../../bands/workers/tasks.ts';
+import { isDamage } from '../damage-log.ts';
 import type { OnProgress } from '../progress.ts';
 import type { DataMap } from '../sources/data-map.ts';
 import type { SourceView } from '../sources/source.ts';
@@ -121,7 +122,17 @@ export class PageSync {
 
   async #basePage(pageNumber: number): Promise<PageEntries> {
     const { base } = this.#input;
-    return base !== undefined && pageNumber < base.pageCount ? await base.readPage(pageNumber) : new Uint8Array(0);
+    if (base === undefined || pageNumber >= base.pageCount) return new Uint8Array(0);
+    try {
+      return await base.readPage(pageNumber);
+    } catch (cause) {
+      if (!isDamage(cause)) throw cause;
+      throw new TimebandError(
+        `${cause.message}. No session was made, as it would build on ${base.sessionId}. Run "timeband check --repair"; if that cannot mend it, ` +
+          'delete that session (--even-newest), and the next sync goes on from the one before.',
+        { code: cause.code, cause, ...(cause.path === undefined ? {} : { path: cause.path }) },
+      );
+    }
   }
 
   async #syncPage(pageNumber: number): Promise<void> {
