@@ -2,6 +2,7 @@
 import { realpath } from 'node:fs/promises';
 import { ioError, TimebandError } from '../../bands/errors.ts';
 import { equalBytes } from '../../bands/format/bytes.ts';
+import { wipeKeys } from '../../bands/format/keys.ts';
 import { repositoryConfigCodec } from '../../bands/format/repository-config.ts';
 import { type RepairOptions, type RepairResult, repairRepository } from '../repair/repair.ts';
 import type { RepairAction } from '../repair/repair-log.ts';
@@ -27,9 +28,7 @@ export function parseRepair(options: Readonly<Record<string, unknown>>, session:
   if (session !== undefined || options['key'] === false || PARTIAL.some((name) => options[name] !== undefined)) {
     throw new TimebandError(
       '--repair mends everything, or one volume, with the key: leave out the session and all options but --data, --from and --dry-run.',
-      {
-        code: 'USAGE',
-      },
+      { code: 'USAGE' },
     );
   }
   return { isDryRun: dryRun === true, from: typeof from === 'string' ? from : undefined };
@@ -48,8 +47,7 @@ export async function runRepair(
 
 async function openCopy(repository: Repository, from: string): Promise<Repository> {
   const masterKey = repository.exportMasterKey();
-  const copy = await Repository.open(from, { masterKey });
-  masterKey.fill(0);
+  const copy = await Repository.open(from, { masterKey }).finally(() => wipeKeys(masterKey));
   const isCopy = equalBytes(repositoryConfigCodec.encode(copy.config), repositoryConfigCodec.encode(repository.config));
   if (isCopy && (await realPath(copy.layout.root)) !== (await realPath(repository.layout.root))) return copy;
   copy.close();

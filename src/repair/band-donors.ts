@@ -1,12 +1,13 @@
 /** Where a lost band file can come from. */
-import { copyFile, utimes } from 'node:fs/promises';
+import { utimes } from 'node:fs/promises';
 import { equalBytes } from '../../bands/format/bytes.ts';
 import { bandLengthOf } from '../../bands/format/geometry.ts';
+import { readRegularFile, writeNewFile } from '../../bands/store/files.ts';
 import { type BandPool, shareBandKeys } from '../../bands/workers/band-pool.ts';
 import type { BandInput, BandKeyMaterial } from '../../bands/workers/tasks.ts';
 import type { SourceView } from '../sources/source.ts';
 import type { Volume } from '../volume.ts';
-import { type BandFile, BandProver, filesOfBand, isLost } from './band-files.ts';
+import { type BandFile, BandFinder, BandProver, isLost } from './band-files.ts';
 import type { Donor, LostBand } from './band-repair.ts';
 
 /** The damaged file itself, where only what surrounds its chunks was hit. */
@@ -25,13 +26,15 @@ export function remainsDonor(pool: BandPool, keys: BandKeyMaterial): Donor {
 /** The same volume in a second copy of the repository. */
 export function copyDonor(pool: BandPool, copy: Volume): Donor {
   const prover = new BandProver(pool, shareBandKeys(copy.context));
+  const finder = new BandFinder(copy);
   return {
     name: 'from the other repository',
     async make({ bandIndex, band, mtimeSeconds }, to) {
-      const same = (await filesOfBand(copy, bandIndex)).filter((one) => equalBytes(one.band.salt, band.salt));
+      const same = (await finder.find(bandIndex)).filter((one) => equalBytes(one.band.salt, band.salt));
       for (const one of same) {
         if (!(await prover.isWhole(one))) continue;
-        await copyFile(one.file, to);
+        const bytes = await readRegularFile(one.file, { maxBytes: band.fileBytes, what: 'band file' });
+        await writeNewFile(to, bytes, { isDurable: false }); // it becomes durable when it is put to its place
         await utimes(to, mtimeSeconds, mtimeSeconds);
         return true;
       }

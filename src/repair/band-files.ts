@@ -1,8 +1,10 @@
 /** Which files hold a band: those of all sessions of a volume whose index names the same sealing, or the same content. */
 import { lstatSync } from 'node:fs';
-import type { TimebandError } from '../../bands/errors.ts';
+import { errnoOf, type TimebandError } from '../../bands/errors.ts';
+import { ENTRIES_PER_PAGE } from '../../bands/format/geometry.ts';
 import type { StoredBand } from '../../bands/format/index-page.ts';
 import { parseSessionId } from '../../bands/format/session-id.ts';
+import type { SessionDirectory } from '../../bands/store/session-directory.ts';
 import type { BandPool } from '../../bands/workers/band-pool.ts';
 import type { BandKeyMaterial } from '../../bands/workers/tasks.ts';
 import { isDamage } from '../damage-log.ts';
@@ -15,16 +17,37 @@ export interface BandFile {
   readonly band: StoredBand;
 }
 
-/** The files of band `bandIndex` in the sessions of a volume, oldest first. What cannot be opened is passed over. */
-export async function filesOfBand(volume: Volume, bandIndex: number): Promise<BandFile[]> {
-  const files: BandFile[] = [];
-  for (const sessionId of await volume.sessionIds()) {
-    const session = await volume.openSession(sessionId).catch(() => undefined);
-    const band = await session?.readBandEntry(bandIndex).catch(() => undefined);
-    if (session === undefined || band === undefined) continue;
-    files.push({ sessionId, file: session.bandPaths(bandIndex, 1)[0] ?? '', band: copyOf(band) });
+/** Finds the files of a band in all sessions of a volume. Bands that are asked for in order share what is read of the sessions. */
+export class BandFinder {
+  readonly #volume: Volume;
+  /** The sessions as they were opened for an index page: what they keep of it is let go of with them. */
+  #opened: { readonly page: number; readonly sessions: readonly SessionDirectory[] } | undefined;
+
+  constructor(volume: Volume) {
+    this.#volume = volume;
   }
-  return files;
+
+  /** Its files, those of the oldest session first. Sessions and index pages that cannot be read are passed over. */
+  async find(bandIndex: number): Promise<BandFile[]> {
+    const files: BandFile[] = [];
+    for (const session of await this.#sessionsFor(Math.floor(bandIndex / ENTRIES_PER_PAGE))) {
+      const band = await session.readBandEntry(bandIndex).catch(() => undefined);
+      if (band === undefined) continue;
+      files.push({ sessionId: session.sessionId, file: session.bandPaths(bandIndex, 1)[0] ?? '', band: copyOf(band) });
+    }
+    return files;
+  }
+
+  async #sessionsFor(page: number): Promise<readonly SessionDirectory[]> {
+    if (this.#opened?.page === page) return this.#opened.sessions;
+    const sessions: SessionDirectory[] = [];
+    for (const id of await this.#volume.sessionIds()) {
+      const session = await this.#volume.openSession(id).catch(() => undefined);
+      if (session !== undefined) sessions.push(session);
+    }
+    this.#opened = { page, sessions };
+    return sessions;
+  }
 }
 
 /** Entries are views of an index page, which is not kept for them. */
@@ -64,14 +87,12 @@ export class BandProver {
   }
 }
 
+/** What the system says of files that are lost, or that no disk gives back. */
+const LOST_ERRNOS: ReadonlySet<string> = new Set(['ENOENT', 'EIO', 'EISDIR', 'ENOTDIR', 'ELOOP', 'ENXIO']);
+
 /** Whether an error says that a file is lost, or cannot be read by anybody: not one of permissions or of this system's limits. */
 export function isLost(error: unknown): error is TimebandError {
-  if (!isDamage(error)) return false;
-  return error.code !== 'IO_ERROR' || errnoIs(error, 'EIO') || errnoIs(error, 'EISDIR') || errnoIs(error, 'ENXIO') || errnoIs(error, 'ENOTDIR');
-}
-
-function errnoIs({ cause }: TimebandError, errno: string): boolean {
-  return typeof cause === 'object' && cause !== null && 'code' in cause && cause.code === errno;
+  return isDamage(error) && (error.code !== 'IO_ERROR' || LOST_ERRNOS.has(errnoOf(error.cause) ?? ''));
 }
 
 /** When the file of a band was written, in seconds since 1970: as the file says, unless a session that has it is older. */

@@ -9,7 +9,7 @@ import type { StoredBand } from '../../bands/format/index-page.ts';
 import type { BandPool } from '../../bands/workers/band-pool.ts';
 import type { BandKeyMaterial } from '../../bands/workers/tasks.ts';
 import type { Volume } from '../volume.ts';
-import { type BandFile, BandProver, filesOfBand, writtenAtSeconds } from './band-files.ts';
+import { type BandFile, BandFinder, BandProver, writtenAtSeconds } from './band-files.ts';
 import type { Workshop } from './workshop.ts';
 
 /** A damaged band, and all that is known of it. */
@@ -50,15 +50,17 @@ export interface BandRepairOptions {
 export class BandRepair {
   readonly #options: BandRepairOptions;
   readonly #prover: BandProver;
+  readonly #finder: BandFinder;
 
   constructor(options: BandRepairOptions) {
     this.#options = options;
+    this.#finder = new BandFinder(options.volume);
     this.#prover = new BandProver(options.pool, options.keys);
   }
 
   /** Mends a band in all sessions that have it. The caller holds the volume's lock, unless it only looks. */
   async repair({ bandIndex, salt }: DamagedBand): Promise<BandOutcome> {
-    const all = await filesOfBand(this.#options.volume, bandIndex);
+    const all = await this.#finder.find(bandIndex);
     const same = all.filter(({ band }) => equalBytes(band.salt, salt));
     const broken: BandFile[] = [];
     for (const one of same) if (!(await this.#prover.isWhole(one))) broken.push(one);

@@ -37,8 +37,8 @@ export async function deriveBitmap(volume: Volume, session: SessionDirectory): P
 }
 
 /**
- * The entries of a page, from the band files: each says its salt and decodes to its digest. What a damaged one must be, may stand
- * in the index of the session before or after. Undefined if that does not tell, either.
+ * The entries of a page, from the band files: each says its salt and decodes to its digest. What a damaged or missing one must be,
+ * may stand in the index of the session before or after. Undefined if that does not tell, either.
  */
 export async function derivePage(
   { volume, pool }: { readonly volume: Volume; readonly pool: BandPool },
@@ -48,15 +48,47 @@ export async function derivePage(
   const count = entriesInPage(page, session.bandCount);
   const entries = new Uint8Array(count * ENTRY_BYTES);
   const keys = shareBandKeys(session.context);
-  const neighbours = await neighbouringPages(volume, session.sessionId, page);
+  const neighbours = await neighboursOf(volume, session, page);
   let unknown = 0;
   await forEachBounded(session.bandPaths(page * ENTRIES_PER_PAGE, count).entries(), pool.capacity, async ([i, file]) => {
-    if (unknown > 0 || lstatSync(file, { throwIfNoEntry: false }) === undefined) return; // no file: zeros
-    const band = (await describeBand({ pool, keys }, file)) ?? entryOf(file, neighbours, i);
-    if (band === undefined) unknown++;
-    else writeEntry(entries, i, band);
+    if (unknown > 0) return;
+    const isMissing = lstatSync(file, { throwIfNoEntry: false }) === undefined;
+    if (isMissing) writeEntry(entries, i, unchangedEntry(neighbours, page, i));
+    else {
+      const band = (await describeBand({ pool, keys }, file)) ?? entryOf(file, neighbours, i);
+      if (band === undefined) unknown++;
+      else writeEntry(entries, i, band);
+    }
   });
   return unknown === 0 ? entries : undefined;
+}
+
+/** A session beside another one. */
+interface Neighbour {
+  readonly entries: PageEntries;
+  /** What changed between the two; undefined: nobody knows. */
+  readonly changed: Bitmap | undefined;
+}
+
+async function neighboursOf(volume: Volume, session: SessionDirectory, page: number): Promise<Neighbour[]> {
+  const ids = await volume.sessionIds();
+  const at = ids.indexOf(session.sessionId);
+  const neighbours: Neighbour[] = [];
+  for (const id of [ids[at - 1], ids[at + 1]]) {
+    const one = id === undefined ? undefined : await volume.openSession(id).catch(() => undefined);
+    const entries = one === undefined || page >= one.pageCount ? undefined : await one.readPage(page).catch(() => undefined);
+    if (one === undefined || entries === undefined) continue;
+    const [older, newer] = one.sessionId < session.sessionId ? [one, session] : [session, one];
+    const isBase = newer.manifest.base?.sessionId === older.sessionId;
+    neighbours.push({ entries, changed: isBase ? await newer.readBitmap().catch(() => undefined) : undefined });
+  }
+  return neighbours;
+}
+
+/** What a band without a file must be: as beside it, if it did not change; else zeros. */
+function unchangedEntry(neighbours: readonly Neighbour[], page: number, i: number): StoredBand | undefined {
+  const same = neighbours.find(({ changed }) => changed !== undefined && !changed.has(page * ENTRIES_PER_PAGE + i));
+  return same === undefined ? undefined : readEntry(same.entries, i);
 }
 
 async function describeBand(
@@ -71,25 +103,12 @@ async function describeBand(
   }
 }
 
-async function neighbouringPages(volume: Volume, sessionId: string, page: number): Promise<PageEntries[]> {
-  const ids = await volume.sessionIds();
-  const at = ids.indexOf(sessionId);
-  const pages: PageEntries[] = [];
-  for (const id of [ids[at - 1], ids[at + 1]]) {
-    const session = id === undefined ? undefined : await volume.openSession(id).catch(() => undefined);
-    if (session === undefined || page >= session.pageCount) continue;
-    const entries = await session.readPage(page).catch(() => undefined);
-    if (entries !== undefined) pages.push(entries);
-  }
-  return pages;
-}
-
 /** The entry that names the sealing of a damaged file, by the salt in its first bytes. */
-function entryOf(file: string, pages: readonly PageEntries[], i: number): StoredBand | undefined {
+function entryOf(file: string, neighbours: readonly Neighbour[], i: number): StoredBand | undefined {
   const start = new Uint8Array(SALT_END);
   withRegularFile(file, (fd) => readSync(fd, start, 0, start.length, 0));
   const salt = start.subarray(SALT_END - SALT_BYTES);
-  return pages.map((entries) => readEntry(entries, i)).find((band) => band !== undefined && equalBytes(band.salt, salt));
+  return neighbours.map(({ entries }) => readEntry(entries, i)).find((band) => band !== undefined && equalBytes(band.salt, salt));
 }
 
 function withRegularFile(file: string, use: (fd: number) => void): void {

@@ -12,11 +12,12 @@ import { isLost } from './band-files.ts';
 import { copied, firstProven, readRemains, reframed, resealed } from './record-candidates.ts';
 import { inCopy, type RepairJob } from './repair-job.ts';
 
-/** Mends the manifest, if it is damaged and can be had back. @returns the session; undefined: it cannot be opened */
-export async function repairManifest(job: RepairJob, sessionId: string): Promise<SessionDirectory | undefined> {
+/** Mends the manifest, if it is damaged and can be had back. */
+export async function repairManifest(job: RepairJob, sessionId: string): Promise<void> {
   const { volume, workshop, log } = job;
   try {
-    return await volume.openSession(sessionId);
+    await volume.openSession(sessionId);
+    return;
   } catch (error) {
     if (!isLost(error)) throw error;
   }
@@ -33,14 +34,13 @@ export async function repairManifest(job: RepairJob, sessionId: string): Promise
     ],
     async (bytes) => {
       if (pin !== undefined && !equalBytes(nodePrimitives.sha256(bytes), pin)) return false;
-      return (await openAt(job, await tryOut(job, sessionId, bytes))) !== undefined;
+      return await opens(job, await tryOut(job, sessionId, bytes));
     },
   );
-  if (found === undefined) return undefined;
+  if (found === undefined) return;
   log.note({ volume: volume.name, session: sessionId }, 'manifest', found.how);
   const made = await tryOut(job, sessionId, found.bytes);
   await workshop.install(path.join(made, SESSION_FILES.manifest), file);
-  return log.isDryRun ? undefined : await volume.openSession(sessionId);
 }
 
 /** Makes a folder, named like the session, that holds a manifest to be tried. */
@@ -52,11 +52,12 @@ async function tryOut({ workshop }: RepairJob, sessionId: string, bytes: Uint8Ar
   return folder;
 }
 
-async function openAt({ volume }: RepairJob, folder: string): Promise<SessionDirectory | undefined> {
+async function opens({ volume }: RepairJob, folder: string): Promise<boolean> {
   try {
-    return await SessionDirectory.open(folder, volume.context);
+    await SessionDirectory.open(folder, volume.context);
+    return true;
   } catch (error) {
-    if (error instanceof TimebandError) return undefined;
+    if (error instanceof TimebandError) return false;
     throw error;
   }
 }

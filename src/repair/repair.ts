@@ -3,18 +3,20 @@
  * that it found damaged. What cannot be mended goes on the damaged list of its volume; no session is ever deleted. Each step leaves
  * the old state or the new one, so a repair that is killed is finished by the next.
  */
+import path from 'node:path';
 import { TimebandError } from '../../bands/errors.ts';
 import type { DamagedBand } from '../../bands/format/damaged-list.ts';
-import { listDirectory } from '../../bands/store/files.ts';
+import { listDirectory, statIfPresent } from '../../bands/store/files.ts';
 import { shareBandKeys } from '../../bands/workers/band-pool.ts';
 import { type CheckOptions, checkRepository, type FoundDamage } from '../check/check.ts';
 import type { CheckResult, Finding } from '../check/findings.ts';
 import { changeDamagedList, readDamagedList } from '../damaged-bands.ts';
 import { emptyTrash } from '../deletion/trash.ts';
+import { isUnwritable } from '../leases.ts';
 import type { Lock } from '../locks.ts';
 import type { Repository } from '../repository.ts';
 import { clearIncoming } from '../sync/incoming.ts';
-import type { Volume } from '../volume.ts';
+import { Volume } from '../volume.ts';
 import { contentDonor, copyDonor, remainsDonor } from './band-donors.ts';
 import { type BandOutcome, BandRepair } from './band-repair.ts';
 import { rebuildCatalog } from './rebuild-catalog.ts';
@@ -54,10 +56,23 @@ export async function repairRepository(repository: Repository, options: RepairOp
   const volumes = options.volume === undefined ? (await repository.listVolumes()).volumes : [await repository.volume(options.volume)];
   const locks: Lock[] = [];
   try {
-    for (const volume of volumes) locks.push(await repository.lockVolume(volume, 'check --repair'));
+    for (const volume of volumes) {
+      const lock = await lockVolume(repository, volume, log.isDryRun);
+      if (lock !== undefined) locks.push(lock);
+    }
     return await new Repair(repository, options, log).run(volumes);
   } finally {
     for (const lock of locks) await lock.release();
+  }
+}
+
+/** A dry run of a repository that cannot be written to needs no lock. */
+async function lockVolume(repository: Repository, volume: Volume, isDryRun: boolean): Promise<Lock | undefined> {
+  try {
+    return await repository.lockVolume(volume, 'check --repair');
+  } catch (error) {
+    if (isDryRun && isUnwritable(error)) return undefined;
+    throw error;
   }
 }
 
@@ -77,8 +92,9 @@ class Repair {
   }
 
   async run(volumes: readonly Volume[]): Promise<RepairResult> {
+    await this.#clearTrash(volumes);
     for (const volume of volumes) {
-      await this.#clear(volume);
+      await this.#clearIncoming(volume);
       await this.#withJob(volume, (job) => repairRecords(job));
     }
     const check = await checkRepository(this.#repository, { ...this.#options, onDamagedBand: (found) => this.#take(found) });
@@ -98,20 +114,25 @@ class Repair {
   async #withJob<T>(volume: Volume, work: (job: RepairJob) => Promise<T>): Promise<T> {
     const { pool, catalog, copy, signal } = this.#options;
     await using workshop = await Workshop.open(volume, this.#log.isDryRun);
-    const copied = (await copy?.listVolumes())?.volumes.find(({ id }) => id === volume.id);
+    const copied = copy === undefined ? undefined : await inCopyOf(copy, volume);
     return await work({ repository: this.#repository, volume, copy: copied, workshop, pool, catalog, log: this.#log, signal });
   }
 
-  /** What a killed sync, repair or deletion left. */
-  async #clear(volume: Volume): Promise<void> {
-    const { trash, volumes } = this.#repository.layout;
+  /** What killed deletions left. */
+  async #clearTrash(volumes: readonly Volume[]): Promise<void> {
+    const { layout } = this.#repository;
+    const left = (await listDirectory(layout.trash)).length;
+    if (left > 0) this.#log.note({}, 'trash', `${left} deletion(s) finished`);
+    if (!this.#log.isDryRun) await emptyTrash(layout.trash, [layout.volumes, ...volumes.map((volume) => volume.layout.sessions)]);
+  }
+
+  /** What killed syncs and repairs left. */
+  async #clearIncoming(volume: Volume): Promise<void> {
     const left = (await listDirectory(volume.layout.incoming)).length;
-    const where = { volume: volume.name };
-    if (left > 0)
-      await this.#log.act(where, { what: 'incoming', how: `${left} unfinished folder(s) removed` }, async () => void (await clearIncoming(volume)));
-    const deleted = (await listDirectory(trash)).length;
-    if (deleted > 0) this.#log.note({}, 'trash', `${deleted} deletion(s) finished`);
-    if (!this.#log.isDryRun) await emptyTrash(trash, [volumes, volume.layout.sessions]);
+    if (left === 0) return;
+    await this.#log.act({ volume: volume.name }, { what: 'incoming', how: `${left} unfinished folder(s) removed` }, async () => {
+      await clearIncoming(volume);
+    });
   }
 
   #take({ volume, bandIndex, salt, finding }: FoundDamage): void {
@@ -132,7 +153,7 @@ class Repair {
     for (const [name, { band }] of this.#found) if (name.startsWith(volume.id)) bands.set(nameOf(band), band);
     const settled: Finding[] = [];
     const damaged: DamagedBand[] = [];
-    for (const [name, band] of bands) {
+    for (const [name, band] of [...bands].sort(([, a], [, b]) => a.bandIndex - b.bandIndex)) {
       if (this.#options.signal?.aborted === true) throw interrupted();
       const outcome = await this.#repairBand(job, repair, band);
       if (outcome.status === 'damaged') damaged.push(band);
@@ -174,6 +195,12 @@ class Repair {
       changeDamagedList(repository, volume, () => damaged, { isReset: true }),
     );
   }
+}
+
+/** The volume in a second copy, read with the keys and the record of the first; undefined: it is not there. */
+async function inCopyOf(copy: Repository, { id, record, context }: Volume): Promise<Volume | undefined> {
+  const volume = new Volume(path.join(copy.layout.volumes, id), record, { context });
+  return (await statIfPresent(volume.layout.sessions))?.isDirectory() === true ? volume : undefined;
 }
 
 /** Mends what records can be had back, of all sessions of a volume. */

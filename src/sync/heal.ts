@@ -45,7 +45,7 @@ export async function healFromSource(input: HealInput): Promise<Healing> {
   if (list.length === 0) return { healedBands: 0, damagedInBase: undefined, warnings };
   const { remaining, healedBands } = input.isDryRun ? { remaining: list, healedBands: 0 } : await healAll({ ...input, volume }, list, warnings);
   const settled = list.filter((band) => !remaining.includes(band));
-  if (settled.length > 0) await takeOffList(repository, volume, settled);
+  if (settled.length > 0) await tellQuietly(() => takeOffList(repository, volume, settled), warnings);
   if (remaining.length > 0)
     warnings.push(
       `${remaining.length} band(s) of earlier sessions of "${volume.name}" are damaged, and could not be healed from the source: ` +
@@ -55,6 +55,16 @@ export async function healFromSource(input: HealInput): Promise<Healing> {
   const inBase = base === undefined ? [] : await listedBands(base, remaining);
   for (const { bandIndex } of inBase) if (bandIndex < damagedInBase.size) damagedInBase.set(bandIndex);
   return { healedBands, damagedInBase, warnings };
+}
+
+/** A list that names too much costs reading, no more. */
+async function tellQuietly(work: () => Promise<void>, warnings: string[]): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (!(error instanceof TimebandError)) throw error;
+    warnings.push(`bands that are whole again could not be taken off the damaged list: ${error.message}`);
+  }
 }
 
 interface Healed {

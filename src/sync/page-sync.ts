@@ -17,6 +17,7 @@ import type { SessionDirectory, VolumeContext } from '../../bands/store/session-
 import { type BandPool, shareBandKeys } from '../../bands/workers/band-pool.ts';
 import { forEachBounded } from '../../bands/workers/bounded.ts';
 import type { BandKeyMaterial } from '../../bands/workers/tasks.ts';
+import { isDamage } from '../damage-log.ts';
 import type { OnProgress } from '../progress.ts';
 import type { DataMap } from '../sources/data-map.ts';
 import type { SourceView } from '../sources/source.ts';
@@ -109,14 +110,27 @@ export class PageSync {
     if (!this.#hasChanges || incoming === undefined) return;
     if (isResumed) await incoming.removeBandsFrom(this.#bandCount);
     await forEachBounded(this.#deferred, PAGES_AT_ONCE, async (pageNumber) => {
-      const entries = Uint8Array.from(await this.index.basePage(pageNumber)); // healing writes to it; the page that was read is shared
+      const entries = Uint8Array.from(await this.#basePage(pageNumber)); // healing writes to it; the page that was read is shared
       await this.#finishPage(pageNumber, entries);
     });
   }
 
+  async #basePage(pageNumber: number): Promise<PageEntries> {
+    try {
+      return await this.index.basePage(pageNumber);
+    } catch (cause) {
+      if (!isDamage(cause)) throw cause;
+      throw new TimebandError(
+        `${cause.message}. No session was made, as it would build on ${this.#input.base?.sessionId}. Run "timeband check --repair"; if that cannot mend it, ` +
+          'delete that session (--even-newest), and the next sync goes on from the one before.',
+        { code: cause.code, cause, ...(cause.path === undefined ? {} : { path: cause.path }) },
+      );
+    }
+  }
+
   async #syncPage(pageNumber: number): Promise<void> {
     this.#throwIfAborted();
-    const base = await this.index.basePage(pageNumber);
+    const base = await this.#basePage(pageNumber);
     const entries = new Uint8Array(entriesInPage(pageNumber, this.#bandCount) * ENTRY_BYTES);
     entries.set(base.subarray(0, entries.length));
     const bands = this.#bandsToRead(pageNumber, entries.length / ENTRY_BYTES);
@@ -202,7 +216,7 @@ export class PageSync {
 
   /** Links what the page keeps from the base and writes the page, or links it, too, if it is the same. */
   async #finishPage(pageNumber: number, entries: PageEntries): Promise<void> {
-    const base = await this.index.basePage(pageNumber);
+    const base = await this.#basePage(pageNumber);
     const { incoming } = this.#input;
     if (incoming === undefined) throw new RangeError('incoming: needed to finish a page');
     if (this.#input.isResumed) this.#removeOutdated(pageNumber, { base, entries }, incoming);

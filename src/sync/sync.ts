@@ -340,7 +340,7 @@ async function openNewest(volume: Volume, newest: string): Promise<SessionDirect
   } catch (cause) {
     throw new TimebandError(
       `the newest session of "${volume.name}", ${newest}, cannot be opened: ${messageOf(cause)}. Nothing was changed. ` +
-        `Run "timeband check ${volume.name}"; move ${volume.sessionPath(newest)} out of the repository to go on from the session before.`,
+        `Run "timeband check --repair ${volume.name}"; if it cannot be mended, move ${volume.sessionPath(newest)} out of the repository to go on from the session before.`,
       { code: cause instanceof TimebandError ? cause.code : 'IO_ERROR', cause },
     );
   }

@@ -10,7 +10,7 @@ import { sh, type Workspace, workspace } from '../support/workspace.ts';
 const BAND = 262_144;
 /** Fields of the documents. A field may come, none may go or change its name. */
 const SYNC_RESULT =
-  'volume status session base source sizeBytes bands zeroBands changedBands writtenBands linkedBands readBytes writtenBytes storedBytes durationMs missedBands warnings';
+  'volume status session base source sizeBytes bands zeroBands changedBands writtenBands linkedBands readBytes writtenBytes storedBytes durationMs missedBands healedBands warnings';
 const SESSION =
   'volume session time sizeBytes bandBytes bands zeroBands changedBands storedBytes writtenBytes addedBytes freedBytes base source tags note protected verified problem';
 const FIELDS = {
@@ -22,9 +22,9 @@ const FIELDS = {
   show: `${SESSION} started finished manifestSha256 program directory`,
   restore: 'session target sizeBytes comparedBytes writtenBytes behindBytes damaged durationMs',
   check:
-    'sessions plannedSessions finishedSessions files skippedFiles readBytes durationMs outOfTime withKey withData subset verified warnings findings damaged',
+    'sessions plannedSessions finishedSessions files skippedFiles readBytes durationMs outOfTime withKey withData subset verified clearedBands warnings findings damaged repair',
   finding: 'volume session code message range',
-  diff: 'volume from to fromBytes toBytes ranges differentBytes',
+  diff: 'volume from to fromBytes toBytes ranges differentBytes damaged',
   map: 'volume session base sizeBytes bandBytes bands dataBands dataBytes changedBands changedBytes mostChanges countedSessions skippedSessions runs svg',
   mount: 'mountPoint',
   open: 'volume directory session loop fileSystem',

@@ -1,5 +1,4 @@
-import type { ByteRange } from '../../../bands/format/geometry.ts';
-import { mergeRanges } from '../../../bands/format/geometry.ts';
+import { type ByteRange, mergeRanges } from '../../../bands/format/geometry.ts';
 import { formatRanges } from '../../damage-log.ts';
 import { knownDamage, listedBands } from '../../damaged-bands.ts';
 import { checkSameVolume, diffSessions } from '../../diff.ts';
