@@ -5,7 +5,6 @@
  */
 import { messageOf, TimebandError } from '../../bands/errors.ts';
 import { equalBytes } from '../../bands/format/bytes.ts';
-import type { SessionDirectory } from '../../bands/store/session-directory.ts';
 import { BandPool } from '../../bands/workers/band-pool.ts';
 import type { Catalog } from '../catalog.ts';
 import { emptyTrash } from '../deletion/trash.ts';
@@ -17,6 +16,7 @@ import type { Volume } from '../volume.ts';
 import { interruptedCopy } from './copy-bands.ts';
 import { copySession } from './copy-session.ts';
 import { measureCopy } from './measure.ts';
+import { openIfWhole } from './neighbour.ts';
 import { type CopyRequest, planCopy, requireTwoRepositories, type VolumePlan } from './plan.ts';
 
 export interface CopyOptions {
@@ -227,6 +227,7 @@ class CopyRun {
       command: 'copy',
     });
     return await copySession({
+      from: source,
       source: await source.openSession(sessionId),
       target,
       hasSameKeys: this.hasSameKeys,
@@ -260,9 +261,4 @@ class CopyRun {
       { code, cause: error, ...(path === undefined ? {} : { path }) },
     );
   }
-}
-
-/** Undefined if there is none, or its manifest is damaged: that shows when its turn comes. */
-async function openIfWhole(volume: Volume, id: string | undefined): Promise<SessionDirectory | undefined> {
-  return id === undefined ? undefined : await volume.openSession(id).catch(() => undefined);
 }
