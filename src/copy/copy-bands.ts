@@ -4,7 +4,7 @@
  * target's keys. Nothing of a band's content crosses to this thread.
  */
 import { rmSync } from 'node:fs';
-import { TimebandError } from '../../bands/errors.ts';
+import { errnoOf, TimebandError } from '../../bands/errors.ts';
 import { equalBytes } from '../../bands/format/bytes.ts';
 import { bandLengthOf, ENTRIES_PER_PAGE, entriesInPage } from '../../bands/format/geometry.ts';
 import { ENTRY_BYTES, isZeroEntry, type PageEntries, readEntry, type StoredBand, writeEntry } from '../../bands/format/index-page.ts';
@@ -107,7 +107,7 @@ export class BandCopy {
     const { isResumed, hasSameKeys, pool, onBands } = this.#input;
     if (!isResumed) return undefined;
     const found = await pool.run('adoptBand', { keys: this.#targetKeys, file, digest: band.digest });
-    if (found === undefined || (hasSameKeys && !equalBytes(found.salt, band.salt))) {
+    if (found === undefined || (hasSameKeys && !(equalBytes(found.salt, band.salt) && found.fileBytes === band.fileBytes))) {
       rmSync(file, { force: true });
       return undefined;
     }
@@ -131,15 +131,21 @@ export class BandCopy {
   }
 }
 
+/** Whether something stored is missing, is not what it should be, or cannot be read from its disk. */
+export function isDamage(error: unknown): error is TimebandError {
+  if (!(error instanceof TimebandError)) return false;
+  return /^(RECORD|BAND)_/.test(error.code) || (error.code === 'IO_ERROR' && errnoOf(error.cause) === 'EIO');
+}
+
 /** Says of damage which band it is. */
 function inBand(error: unknown, { sessionId, manifest }: SessionDirectory, bandIndex: number): unknown {
-  if (!(error instanceof TimebandError) || (error.code !== 'BAND_CORRUPT' && error.code !== 'BAND_MISSING')) return error;
+  if (!isDamage(error)) return error;
   const offset = bandIndex * manifest.bandBytes;
   const end = offset + bandLengthOf(bandIndex, manifest.sizeBytes, manifest.bandBytes) - 1;
-  const { code, path } = error;
+  const { code, cause, path } = error;
   return new TimebandError(`band ${bandIndex} (bytes ${offset}-${end}) of session ${sessionId}: ${error.message}`, {
     code,
-    cause: error,
+    cause,
     ...(path === undefined ? {} : { path }),
   });
 }

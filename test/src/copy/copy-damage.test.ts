@@ -101,6 +101,22 @@ test.serial('a copy of which nothing comes about leaves no volume', async (t) =>
   rmSync((await at.session('disk', ids[0])).bandPaths(0, 1)[0] ?? '');
   t.is(await codeOf(() => copy(at, second)), 'BAND_MISSING');
   t.deepEqual((await second.listVolumes()).volumes, []);
+  for (const id of ids) rmSync((await at.session('disk', id)).bandPaths(1, 1)[0] ?? '');
+  const { isComplete, sessions } = await copy(at, second, { isKeepGoing: true });
+  t.deepEqual([isComplete, sessions.map(({ status }) => status)], [false, ['damaged', 'damaged', 'damaged']]);
+  t.deepEqual((await second.listVolumes()).volumes, []);
+});
+
+test.serial('--all with a volume that cannot be read: refused, or left out with status 3', async (t) => {
+  const { at } = await three(t);
+  await at.sync('other', at.at('disk.img'));
+  rmSync((await at.repository.volume('other')).layout.record);
+  const second = await secondRepository(t, at, { hasSameKeys: true });
+  t.is((await at.cli('copy', '--all', '--to', second.layout.root)).status, 13);
+  t.deepEqual((await second.listVolumes()).volumes, []);
+  const { status, stderr } = await at.cli('copy', '--all', '--keep-going', '--to', second.layout.root);
+  t.is(status, 3, stderr);
+  t.is((await (await second.volume('disk')).sessionIds()).length, 3);
 });
 
 test.serial('a session that is copied is leased, one that is being deleted is not begun, a target that somebody writes to is locked', async (t) => {
