@@ -4,25 +4,17 @@
  * target's keys. Nothing of a band's content crosses to this thread.
  */
 import { rmSync } from 'node:fs';
-import { TimebandError } from '../../bands/errors.ts';
+import { errnoOf, TimebandError } from '../../bands/errors.ts';
 import { equalBytes } from '../../bands/format/bytes.ts';
 import { bandLengthOf, ENTRIES_PER_PAGE, entriesInPage } from '../../bands/format/geometry.ts';
-import {
-  ENTRY_BYTES,
-  isSameContent,
-  isSameEntry,
-  isZeroEntry,
-  type PageEntries,
-  readEntry,
-  type StoredBand,
-  writeEntry,
-} from '../../bands/format/index-page.ts';
+import { ENTRY_BYTES, isZeroEntry, type PageEntries, readEntry, type StoredBand, writeEntry } from '../../bands/format/index-page.ts';
 import type { SessionDirectory } from '../../bands/store/session-directory.ts';
 import { type BandPool, shareBandKeys } from '../../bands/workers/band-pool.ts';
 import { forEachBounded } from '../../bands/workers/bounded.ts';
 import type { BandFileTask, BandKeyMaterial } from '../../bands/workers/tasks.ts';
 import type { Incoming } from '../sync/incoming.ts';
-import { type LinkCounts, linkBands, pageOf, sortedByName } from '../sync/session-pages.ts';
+import { type LinkCounts, linkBands, sortedByName } from '../sync/session-pages.ts';
+import { type Neighbour, neighbourPage } from './neighbour.ts';
 
 /** What was done, in bands and bytes. */
 export interface CopyCounts extends LinkCounts {
@@ -36,8 +28,8 @@ export interface CopyCounts extends LinkCounts {
 
 export interface BandCopyInput {
   readonly source: SessionDirectory;
-  /** Sessions of the target that bands are linked from: those before and after the new one. A band file is shared by a run of sessions, so that no other can have it. */
-  readonly neighbours: readonly SessionDirectory[];
+  /** Those that bands are linked from. */
+  readonly neighbours: readonly Neighbour[];
   readonly incoming: Incoming;
   /** Band files of an earlier run may be there. */
   readonly isResumed: boolean;
@@ -74,17 +66,17 @@ export class BandCopy {
 
   /** Brings the bands of a page over. @returns its entries in the target @throws TimebandError BAND_*, RECORD_*, NO_SPACE, INTERRUPTED */
   async copyPage(pageNumber: number): Promise<PageEntries> {
-    const { source, neighbours, incoming, pool } = this.#input;
+    const { source, neighbours, incoming, pool, hasSameKeys, isResumed } = this.#input;
     const count = entriesInPage(pageNumber, source.bandCount);
     const first = pageNumber * ENTRIES_PER_PAGE;
     const [from, to] = [source.bandPaths(first, count), incoming.bandPaths(first, count)];
     const page: PageCopy = { first, from, to, wanted: await source.readPage(pageNumber), entries: new Uint8Array(count * ENTRY_BYTES) };
     let left = Array.from({ length: count }, (_, i) => i).filter((i) => !isZeroEntry(page.wanted, i));
     for (const neighbour of neighbours) {
-      const entries = await pageOf(neighbour, pageNumber);
-      const shared = left.filter((i) => this.#isSame(page.wanted, entries, i));
-      if (this.#input.isResumed) for (const i of shared) rmSync(to[i] ?? '', { force: true });
-      const missing = new Set(await linkBands(pool, { from: neighbour.bandPaths(first, count), to, wanted: shared }, this.counts));
+      const { entries, isShared } = await neighbourPage(neighbour, pageNumber, hasSameKeys);
+      const shared = left.filter((i) => isShared(page.wanted, i));
+      if (isResumed) for (const i of shared) rmSync(to[i] ?? '', { force: true });
+      const missing = new Set(await linkBands(pool, { from: neighbour.session.bandPaths(first, count), to, wanted: shared }, this.counts));
       const linked = new Set(shared.filter((i) => !missing.has(i)));
       for (const i of linked) writeEntry(page.entries, i, readEntry(entries, i));
       left = left.filter((i) => !linked.has(i));
@@ -92,11 +84,6 @@ export class BandCopy {
     this.#input.onBands(count - left.length, 0);
     await forEachBounded(sortedByName(to, left), pool.capacity, (i) => this.#bring(page, i));
     return page.entries;
-  }
-
-  /** Whether a file of the target may stand for the source's: it is the same one, or, under other keys, holds the same. */
-  #isSame(wanted: PageEntries, there: PageEntries, i: number): boolean {
-    return this.#input.hasSameKeys ? isSameEntry(wanted, there, i) : isSameContent(wanted, there, i);
   }
 
   async #bring(page: PageCopy, i: number): Promise<void> {
@@ -120,7 +107,7 @@ export class BandCopy {
     const { isResumed, hasSameKeys, pool, onBands } = this.#input;
     if (!isResumed) return undefined;
     const found = await pool.run('adoptBand', { keys: this.#targetKeys, file, digest: band.digest });
-    if (found === undefined || (hasSameKeys && !equalBytes(found.salt, band.salt))) {
+    if (found === undefined || (hasSameKeys && !(equalBytes(found.salt, band.salt) && found.fileBytes === band.fileBytes))) {
       rmSync(file, { force: true });
       return undefined;
     }
@@ -151,15 +138,21 @@ export class BandCopy {
   }
 }
 
+/** Whether something stored is missing, is not what it should be, or cannot be read from its disk. */
+export function isDamage(error: unknown): error is TimebandError {
+  if (!(error instanceof TimebandError)) return false;
+  return /^(RECORD|BAND)_/.test(error.code) || (error.code === 'IO_ERROR' && errnoOf(error.cause) === 'EIO');
+}
+
 /** Says of damage which band it is. */
 function inBand(error: unknown, { sessionId, manifest }: SessionDirectory, bandIndex: number): unknown {
-  if (!(error instanceof TimebandError) || (error.code !== 'BAND_CORRUPT' && error.code !== 'BAND_MISSING')) return error;
+  if (!isDamage(error)) return error;
   const offset = bandIndex * manifest.bandBytes;
   const end = offset + bandLengthOf(bandIndex, manifest.sizeBytes, manifest.bandBytes) - 1;
-  const { code, path } = error;
+  const { code, cause, path } = error;
   return new TimebandError(`band ${bandIndex} (bytes ${offset}-${end}) of session ${sessionId}: ${error.message}`, {
     code,
-    cause: error,
+    cause,
     ...(path === undefined ? {} : { path }),
   });
 }

@@ -15,10 +15,13 @@ import { type IndexCounts, SessionPages } from '../sync/session-pages.ts';
 import { PROGRAM } from '../version.ts';
 import type { Volume } from '../volume.ts';
 import { BandCopy, type CopyCounts, interruptedCopy } from './copy-bands.ts';
+import { type Neighbour, openIfWhole } from './neighbour.ts';
 
 const PAGES_AT_ONCE = 2;
 
 export interface SessionCopyInput {
+  /** The volume that it comes from. */
+  readonly from: Volume;
   readonly source: SessionDirectory;
   /** The volume that it goes to, whose lock is held. */
   readonly target: Volume;
@@ -36,10 +39,10 @@ export interface CopiedSession {
   readonly warnings: readonly string[];
 }
 
-/** The sessions of the target that stand beside a new one by age. */
+/** By age. */
 interface Neighbours {
-  readonly before: SessionDirectory | undefined;
-  readonly after: SessionDirectory | undefined;
+  readonly before: Neighbour | undefined;
+  readonly after: Neighbour | undefined;
 }
 
 /**
@@ -66,8 +69,8 @@ export async function copySession(input: SessionCopyInput): Promise<CopiedSessio
 }
 
 async function writeSession(input: SessionCopyInput, incoming: Incoming): Promise<CopyCounts> {
-  const { source, target, hasSameKeys } = input;
-  const { before, after } = await neighboursOf(target, source.sessionId);
+  const { source, hasSameKeys } = input;
+  const { before, after } = await neighboursOf(input);
   const bands = new BandCopy({
     ...input,
     incoming,
@@ -111,7 +114,7 @@ async function linkPage(
   { page, file }: { readonly page: number; readonly file: string },
 ): Promise<boolean> {
   const wanted = source.manifest.pageDigests[page];
-  for (const neighbour of [before, after]) {
+  for (const neighbour of [before?.session, after?.session]) {
     const there = neighbour?.manifest.pageDigests[page];
     if (neighbour === undefined || wanted === undefined || there === undefined || !equalBytes(there, wanted)) continue;
     if ((await neighbour.isPageFileIntact(page)) && linkOrCopy(neighbour.pagePath(page), file) !== 'missing') return true;
@@ -124,12 +127,14 @@ async function linkPage(
  * the source, and the bitmap says what differs from that one: so both are true whatever was copied, and in which order.
  */
 async function sealAnew(
-  { source, target, catalog, ...input }: SessionCopyInput,
-  { bands, incoming, before }: Pick<Neighbours, 'before'> & { readonly bands: BandCopy; readonly incoming: Incoming },
+  input: SessionCopyInput,
+  { bands, incoming, ...beside }: Pick<Neighbours, 'before'> & { readonly bands: BandCopy; readonly incoming: Incoming },
 ): Promise<void> {
+  const { source, target, catalog } = input;
+  const before = beside.before?.session;
   const index = new SessionPages(source.bandCount, before);
   const counts: IndexCounts = { zeroBands: 0, changedBands: 0, storedBytes: 0 };
-  await forEachPage({ source, target, catalog, ...input }, async (page) => {
+  await forEachPage(input, async (page) => {
     const entries = await bands.copyPage(page);
     index.count(page, entries, { base: await index.basePage(page), counts });
     await index.write(page, entries, incoming);
@@ -142,24 +147,18 @@ async function sealAnew(
 }
 
 /** The nearest sessions before and after that can be opened: one that is damaged is no reason to copy nothing. */
-async function neighboursOf(target: Volume, sessionId: string): Promise<Neighbours> {
+async function neighboursOf({ from, source, target }: SessionCopyInput): Promise<Neighbours> {
   const ids = await target.sessionIds();
-  return {
-    before: await firstWhole(target, ids.filter((id) => id < sessionId).toReversed()),
-    after: await firstWhole(
-      target,
-      ids.filter((id) => id > sessionId),
-    ),
-  };
+  const { sessionId } = source;
+  const before = ids.filter((id) => id < sessionId).toReversed();
+  const after = ids.filter((id) => id > sessionId);
+  return { before: await firstWhole(from, target, before), after: await firstWhole(from, target, after) };
 }
 
-async function firstWhole(target: Volume, ids: readonly string[]): Promise<SessionDirectory | undefined> {
+async function firstWhole(from: Volume, target: Volume, ids: readonly string[]): Promise<Neighbour | undefined> {
   for (const id of ids) {
-    try {
-      return await target.openSession(id);
-    } catch (error) {
-      if (!(error instanceof TimebandError) || !error.code.startsWith('RECORD_')) throw error;
-    }
+    const session = await openIfWhole(target, id);
+    if (session !== undefined) return { session, original: await openIfWhole(from, id) };
   }
   return undefined;
 }

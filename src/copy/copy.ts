@@ -5,7 +5,6 @@
  */
 import { messageOf, TimebandError } from '../../bands/errors.ts';
 import { equalBytes } from '../../bands/format/bytes.ts';
-import type { SessionDirectory } from '../../bands/store/session-directory.ts';
 import { BandPool } from '../../bands/workers/band-pool.ts';
 import type { Catalog } from '../catalog.ts';
 import { emptyTrash } from '../deletion/trash.ts';
@@ -14,9 +13,10 @@ import type { OnProgress } from '../progress.ts';
 import type { Repository } from '../repository.ts';
 import { checkRollback, findRollback } from '../sync/rollback.ts';
 import type { Volume } from '../volume.ts';
-import { interruptedCopy } from './copy-bands.ts';
+import { interruptedCopy, isDamage } from './copy-bands.ts';
 import { copySession } from './copy-session.ts';
 import { measureCopy } from './measure.ts';
+import { openIfWhole } from './neighbour.ts';
 import { type CopyRequest, planCopy, requireTwoRepositories, type VolumePlan } from './plan.ts';
 
 export interface CopyOptions {
@@ -58,6 +58,8 @@ export interface CopyResult {
   /** Whether bands were copied as they are; else they were sealed anew. */
   readonly hasSameKeys: boolean;
   readonly sessions: readonly SessionOutcome[];
+  /** Whether nothing was left out: no session, no volume, no labels. */
+  readonly isComplete: boolean;
   readonly warnings: readonly string[];
   readonly durationMs: number;
 }
@@ -78,8 +80,8 @@ export async function copySessions(
   try {
     const run = new CopyRun({ source, target, options, environment, pool: environment.pool ?? ownPool });
     await run.copyAll(await run.plan());
-    const { outcomes: sessions, warnings, hasSameKeys } = run;
-    return { hasSameKeys, sessions, warnings, durationMs: Math.round(performance.now() - startedAt) };
+    const { outcomes: sessions, isComplete, warnings, hasSameKeys } = run;
+    return { hasSameKeys, sessions, isComplete, warnings, durationMs: Math.round(performance.now() - startedAt) };
   } finally {
     await ownPool?.close();
   }
@@ -99,6 +101,7 @@ class CopyRun {
   readonly outcomes: SessionOutcome[] = [];
   readonly warnings: string[] = [];
   readonly hasSameKeys: boolean;
+  isComplete = true;
   readonly #job: CopyJob;
   #totalBands = 0;
   #doneBands = 0;
@@ -129,6 +132,7 @@ class CopyRun {
     const { volumes, damaged } = await source.listVolumes();
     if (damaged[0] !== undefined && options.isKeepGoing !== true) throw damaged[0].error;
     for (const { error } of damaged) this.warnings.push(`a volume was left out: ${error.message}`);
+    if (damaged.length > 0) this.isComplete = false;
     return volumes.map(({ name }) => ({ name, session: undefined }));
   }
 
@@ -156,11 +160,14 @@ class CopyRun {
     try {
       await emptyTrash(target.layout.trash, [volume.layout.sessions]);
       await this.#guard(plan, volume);
-      for (const id of plan.missing) await this.#copyOne(plan.source, volume, id);
-    } catch (error) {
-      const isInterrupted = this.#job.options.signal?.aborted === true;
+      const there = new Set(await volume.sessionIds()); // under the lock: another copy may have been faster
+      for (const id of plan.missing) {
+        if (there.has(id)) this.outcomes.push({ ...NOTHING, volume: name, session: id, status: 'present' });
+        else await this.#copyOne(plan.source, volume, id);
+      }
+    } finally {
+      const isInterrupted = this.#job.options.signal?.aborted === true; // then there is something to go on with
       if (plan.target === undefined && !isInterrupted) await target.removeEmptyVolume(volume);
-      throw error;
     }
   }
 
@@ -201,16 +208,17 @@ class CopyRun {
       const { copiedBands, linkedBands, ...rest } = counts;
       this.outcomes.push({ ...about, ...rest, linkedBands: linkedBands + copiedBands, status: 'copied' });
       this.warnings.push(...warnings);
+      if (warnings.length > 0) this.isComplete = false;
       await this.#remember(target, sessionId);
     } catch (error) {
-      if (!(await source.sessionIds()).includes(sessionId)) {
-        this.outcomes.push({ ...about, status: 'gone', message: 'it was deleted meanwhile' });
-        return;
-      }
-      if (!this.#isDamage(error)) throw error;
-      if (this.#job.options.isKeepGoing !== true) throw this.#damaged(error, `${source.name}@${sessionId}`);
+      const isBeingDeleted = error instanceof TimebandError && error.code === 'LOCKED';
+      if (!isBeingDeleted && !this.#isDamaged(error)) throw error;
+      const isGone = !(await source.sessionIds()).includes(sessionId);
+      if (isBeingDeleted && !isGone) throw error;
+      if (!isGone && this.#job.options.isKeepGoing !== true) throw this.#damaged(error, `${source.name}@${sessionId}`);
       this.#doneBands = doneBefore;
-      this.outcomes.push({ ...about, status: 'damaged', message: error.message });
+      this.isComplete = false;
+      this.outcomes.push({ ...about, status: isGone ? 'gone' : 'damaged', message: isGone ? 'it was deleted meanwhile' : error.message });
     }
   }
 
@@ -227,6 +235,7 @@ class CopyRun {
       command: 'copy',
     });
     return await copySession({
+      from: source,
       source: await source.openSession(sessionId),
       target,
       hasSameKeys: this.hasSameKeys,
@@ -245,10 +254,8 @@ class CopyRun {
   }
 
   /** Whether the source is what cannot be read, and not the target that cannot be written. */
-  #isDamage(error: unknown): error is TimebandError {
-    if (!(error instanceof TimebandError)) return false;
-    const isOfSource = error.path?.startsWith(`${this.#job.source.layout.root}/`) === true;
-    return isOfSource && /^(RECORD|BAND)_|^IO_ERROR$/.test(error.code);
+  #isDamaged(error: unknown): error is TimebandError {
+    return isDamage(error) && error.path?.startsWith(`${this.#job.source.layout.root}/`) === true;
   }
 
   #damaged(error: TimebandError, title: string): TimebandError {
@@ -260,9 +267,4 @@ class CopyRun {
       { code, cause: error, ...(path === undefined ? {} : { path }) },
     );
   }
-}
-
-/** Undefined if there is none, or its manifest is damaged: that shows when its turn comes. */
-async function openIfWhole(volume: Volume, id: string | undefined): Promise<SessionDirectory | undefined> {
-  return id === undefined ? undefined : await volume.openSession(id).catch(() => undefined);
 }

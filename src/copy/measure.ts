@@ -1,8 +1,7 @@
 /** What a copy would write, from indexes alone. */
-import { entryCount, isSameContent, isSameEntry, type PageEntries, readEntry } from '../../bands/format/index-page.ts';
+import { entryCount, readEntry } from '../../bands/format/index-page.ts';
 import type { SessionDirectory } from '../../bands/store/session-directory.ts';
-import { pageOf } from '../sync/session-pages.ts';
-import type { Volume } from '../volume.ts';
+import { type Neighbour, neighbourPage, openIfWhole } from './neighbour.ts';
 import type { VolumePlan } from './plan.ts';
 
 export interface MeasuredSession {
@@ -13,41 +12,36 @@ export interface MeasuredSession {
   readonly linkedBands: number;
 }
 
-type IsSame = (wanted: PageEntries, there: PageEntries, i: number) => boolean;
+/** A neighbour, and whether its bands were sealed as those of the session to be copied. */
+type MeasuredNeighbour = Neighbour & { readonly hasSameSeals: boolean };
 
 /** Goes through the sessions as a copy would: one that is copied earlier is there for those after it. */
-export async function measureCopy(plan: VolumePlan, hasSameKeys: boolean): Promise<MeasuredSession[]> {
-  const there = new Map<string, Volume>();
-  for (const id of (await plan.target?.sessionIds()) ?? []) if (plan.target !== undefined) there.set(id, plan.target);
+export async function measureCopy({ source, target, missing }: VolumePlan, hasSameKeys: boolean): Promise<MeasuredSession[]> {
+  const present = new Set((await target?.sessionIds()) ?? []);
   const measured: MeasuredSession[] = [];
-  for (const id of plan.missing) {
-    const ids = [...there.keys()].sort();
-    const neighbours = [ids.findLast((one) => one < id), ids.find((one) => one > id)];
-    const opened: { session: SessionDirectory; isSame: IsSame }[] = [];
-    for (const neighbour of neighbours) {
-      const volume = neighbour === undefined ? undefined : there.get(neighbour);
-      if (neighbour === undefined || volume === undefined) continue;
-      opened.push({ session: await volume.openSession(neighbour), isSame: hasSameKeys || volume === plan.source ? isSameEntry : isSameContent });
+  for (const [i, id] of missing.entries()) {
+    const planned = missing.slice(0, i);
+    const ids = [...present, ...planned].sort();
+    const neighbours: MeasuredNeighbour[] = [];
+    for (const neighbour of [ids.findLast((one) => one < id), ids.find((one) => one > id)]) {
+      const original = await openIfWhole(source, neighbour);
+      const session = neighbour !== undefined && present.has(neighbour) && target !== undefined ? await openIfWhole(target, neighbour) : original;
+      if (session !== undefined) neighbours.push({ session, original, hasSameSeals: hasSameKeys || session === original });
     }
-    measured.push({ session: id, ...(await countNew(await plan.source.openSession(id), opened)) });
-    there.set(id, plan.source);
+    measured.push({ session: id, ...(await countNew(await source.openSession(id), neighbours)) });
   }
   return measured;
 }
 
-async function countNew(
-  session: SessionDirectory,
-  neighbours: readonly { readonly session: SessionDirectory; readonly isSame: IsSame }[],
-): Promise<Omit<MeasuredSession, 'session'>> {
+async function countNew(session: SessionDirectory, neighbours: readonly MeasuredNeighbour[]): Promise<Omit<MeasuredSession, 'session'>> {
   let [newBands, newBytes, linkedBands] = [0, 0, 0];
   for (let page = 0; page < session.pageCount; page++) {
     const wanted = await session.readPage(page);
-    const others: { isSame: IsSame; entries: PageEntries }[] = [];
-    for (const { session: other, isSame } of neighbours) others.push({ isSame, entries: await pageOf(other, page) });
+    const pages = await Promise.all(neighbours.map((neighbour) => neighbourPage(neighbour, page, neighbour.hasSameSeals)));
     for (let i = 0; i < entryCount(wanted); i++) {
       const band = readEntry(wanted, i);
       if (band === undefined) continue;
-      if (others.some(({ isSame, entries }) => isSame(wanted, entries, i))) linkedBands++;
+      if (pages.some(({ isShared }) => isShared(wanted, i))) linkedBands++;
       else {
         newBands++;
         newBytes += band.fileBytes;

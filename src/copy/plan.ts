@@ -5,6 +5,7 @@ import { statIfPresent } from '../../bands/store/files.ts';
 import type { SessionDirectory } from '../../bands/store/session-directory.ts';
 import type { Repository } from '../repository.ts';
 import type { Volume } from '../volume.ts';
+import { openIfWhole } from './neighbour.ts';
 
 /** A volume, or one session of it as `Volume.resolve` takes it. */
 export interface CopyRequest {
@@ -79,10 +80,7 @@ function requireSameBands(source: Volume, target: Volume): void {
 
 /** A session of the same id that is not the same one is never taken for it. */
 async function requireSameSession(id: string, at: { readonly source: Volume; readonly target: Volume; readonly root: string }): Promise<void> {
-  const original = await at.source.openSession(id).catch((error: unknown) => {
-    if (error instanceof TimebandError && error.code.startsWith('RECORD_')) return undefined; // nothing is read of it: check tells
-    throw error;
-  });
+  const original = await openIfWhole(at.source, id); // a damaged one is not read: check tells of it
   let copy: SessionDirectory;
   try {
     copy = await at.target.openSession(id);

@@ -59,7 +59,7 @@ function report(context: CommandContext, result: CopyResult, isDryRun: boolean):
   for (const warning of result.warnings) context.warn(warning);
   const left = result.sessions.filter(({ message }) => message !== undefined);
   for (const { volume, session, message } of left) context.warn(`${volume}@${session} was not copied: ${message}`);
-  if (left.length > 0) context.exitCode = EXIT.incomplete;
+  if (!result.isComplete) context.exitCode = EXIT.incomplete;
   context.print([...describeSessions(result.sessions), describeTotal(result, isDryRun)].join('\n'), {
     status: isDryRun ? 'dry-run' : 'copied',
     sameKeys: result.hasSameKeys,
