@@ -3,11 +3,13 @@ import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { SessionImage } from '../../bands/store/session-image.ts';
 import { BandPool } from '../../bands/workers/band-pool.ts';
+import { openOverlay } from '../../src/overlay.ts';
 import { kill, mixedBytes, processesOf, readProc, until } from '../src/mount/mount-support.ts';
 import { fill, sameBytes } from '../support/bytes.ts';
 import { isSameFile } from '../support/images.ts';
-import { BAND_256K, type Lab, lab } from '../support/library.ts';
+import { BAND_256K, codeOf, type Lab, lab } from '../support/library.ts';
 import { ended } from '../support/processes.ts';
 import { listTree } from '../support/tree.ts';
 import { sh } from '../support/workspace.ts';
@@ -184,11 +186,10 @@ test.serial('kept: what was flushed is there the next time, also after kill -9, 
   t.is(refused.status, 1);
   t.regex(refused.stderr, new RegExp(`over session ${oldest.session}`));
   t.is((await serve('a/v@latest~1', 'a/v')).status, 2, 'one overlay, one session');
-  for (const file of [s.at('img'), path.join(s.repo, 'repository.json'), s.repo]) {
-    const { status, stderr } = await s.cli('serve-nbd', 'a/v', '--socket', s.socket, '--overlay', file);
-    t.is(status, 1, file);
-    t.regex(stderr, /no overlay|within the repository/);
-  }
+  const newest = new SessionImage(await s.session('a/v'));
+  for (const file of [s.at('img'), path.join(s.repo, 'repository.json'), path.join(s.repo, 'new'), s.repo, '/dev/null'])
+    t.is(await codeOf(() => openOverlay(newest, { file })), 'TARGET_INVALID', file);
+  t.is(await codeOf(() => openOverlay(newest, { file: s.at('missing', 'file') })), 'IO_ERROR');
   t.is(createHash('sha256').update(readFileSync(overlay)).digest('hex'), digest, 'nothing was written to it');
   t.is((await serve('a/v@latest~1')).status, 0);
   t.regex(sh('qemu-io', '-r', '-f', 'raw', '-c', 'read -P 7 90k 120k', s.uri()), /read 122880\/122880/);

@@ -2,6 +2,7 @@ import { TimebandError } from '../../../bands/errors.ts';
 import type { OverlayChoice } from '../../overlay.ts';
 import { splitVolumeAndSession } from '../../session-spec.ts';
 import type { Define } from '../define.ts';
+import { warnOfKnownDamage } from '../known-damage.ts';
 import { addOverlayOptions, overlayChoice } from '../overlay-options.ts';
 import { parseCacheSize } from './mount.ts';
 
@@ -20,7 +21,9 @@ export function addOpen(define: Define): void {
       const overlay = overlayChoice(context, options);
       const { openSession } = await import('../../mount/opened.ts');
       const opened = await context.withRepository(async (repository) => {
-        const id = await (await repository.volume(name)).resolve(session);
+        const volume = await repository.volume(name);
+        const id = await volume.resolve(session);
+        await warnOfKnownDamage(context, volume, id);
         return await openSession(repository, {
           stateDirectory: context.stateDirectory,
           directory: String(dir),

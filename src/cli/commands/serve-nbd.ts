@@ -7,6 +7,7 @@ import type { Repository } from '../../repository.ts';
 import { splitVolumeAndSession } from '../../session-spec.ts';
 import type { CommandContext } from '../context.ts';
 import type { Define } from '../define.ts';
+import { warnOfKnownDamage } from '../known-damage.ts';
 import { addOverlayOptions, overlayChoice } from '../overlay-options.ts';
 import { parseCacheSize } from './mount.ts';
 
@@ -28,7 +29,7 @@ export function addServeNbd(define: Define): void {
         throw new TimebandError('--overlay FILE holds what is written over one session; serve one, or use --writable.', { code: 'USAGE' });
       if (new Set(specs).size < specs.length) throw new TimebandError('a session is named twice.', { code: 'USAGE' });
       await context.withRepository(async (repository) => {
-        const request = { socket, cacheBytes, sessions: await resolveAll(repository, specs, overlay) };
+        const request = { socket, cacheBytes, sessions: await resolveAll(context, repository, { specs, overlay }) };
         if (options['foreground'] === true) return await serveHere(context, repository, request);
         const { startNbd } = await import('../../nbd-service/servers.ts');
         await startNbd(repository, { stateDirectory: context.stateDirectory, request, signal: context.terminal.signal });
@@ -51,11 +52,17 @@ export function addServeNbd(define: Define): void {
 }
 
 /** An export is called what its session was called on the command line. */
-async function resolveAll(repository: Repository, specs: readonly string[], overlay: OverlayChoice | undefined): Promise<NamedSession[]> {
+async function resolveAll(
+  context: CommandContext,
+  repository: Repository,
+  { specs, overlay }: { readonly specs: readonly string[]; readonly overlay: OverlayChoice | undefined },
+): Promise<NamedSession[]> {
   const sessions: NamedSession[] = [];
   for (const spec of specs) {
     const { name, session } = splitVolumeAndSession(spec);
-    const id = await (await repository.volume(name)).resolve(session);
+    const volume = await repository.volume(name);
+    const id = await volume.resolve(session);
+    await warnOfKnownDamage(context, volume, id);
     sessions.push({ exportName: spec, volume: name, session: id, overlay });
   }
   return sessions;
