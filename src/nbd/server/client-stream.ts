@@ -32,6 +32,11 @@ export class ClientStream {
     });
   }
 
+  /** Hangs up at once; what was not sent yet is dropped. */
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
   /** Sends what was written, and closes; a client that does not take it is given so long. */
   async close(timeoutMs: number): Promise<void> {
     if (this.#socket.closed) return;

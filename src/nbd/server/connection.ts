@@ -72,6 +72,9 @@ export class Connection {
         if (request.command === COMMAND.write) await this.#takeWrite(request);
         else await this.#begin(request, this.#costOf(request), () => this.#answer(request));
       }
+    } catch (error) {
+      this.#stream.destroy(); // else what it does not take would be waited for
+      throw error;
     } finally {
       await this.#budget.rest();
     }

@@ -370,6 +370,17 @@ test('a client that asks and does not listen is not read from any more; what it 
   }
 });
 
+test('a client that does not listen and breaks the protocol is hung up on, too', async (t) => {
+  const rig = await serveImages(t, diskImage());
+  const client = rig.client();
+  await client.enter();
+  client.socket.pause();
+  for (let i = 0; i < 6; i++) client.ask({ offset: 0, length: 1024 * KIB, flags: COMMAND_FLAG.df });
+  client.send(new Uint8Array(28));
+  while (rig.errors.length === 0) await sleep(5);
+  t.regex(rig.errors.join(), /the NBD protocol was broken/);
+});
+
 test('what was asked for before a disconnect is answered before the end', async (t) => {
   const image = diskImage();
   const late: ReadableImage = { ...image, read: (out, offset, cursor) => sleep(20).then(() => image.read(out, offset, cursor)) };
