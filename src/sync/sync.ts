@@ -13,6 +13,7 @@ import type { Catalog } from '../catalog.ts';
 import { emptyTrash } from '../deletion/trash.ts';
 import type { OnProgress } from '../progress.ts';
 import type { Repository } from '../repository.ts';
+import type { DataMap } from '../sources/data-map.ts';
 import { openSource } from '../sources/open-source.ts';
 import type { ChangeSet, SourceKind, SourceView } from '../sources/source.ts';
 import type { Volume } from '../volume.ts';
@@ -22,6 +23,8 @@ import { chooseVolumeSource, ownerOf } from './location.ts';
 import { interrupted, PageSync } from './page-sync.ts';
 import { missedBands, type ReadScope, readScope } from './read-scope.ts';
 import { checkRollback } from './rollback.ts';
+import { explainFullDisk, lookForRoom, type SpacePlace, type SpaceReport } from './space.ts';
+import { estimateSpace, type SpaceEstimate, type SpaceInput, sessionNeed } from './space-estimate.ts';
 
 /** Below so many bands to read, their holes are read, too: to find them would take longer. */
 const FEW_BANDS = 64;
@@ -54,6 +57,8 @@ export interface SyncOptions {
   readonly verifiesChanges?: boolean;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: OnProgress | undefined;
+  /** Told at once what may keep the sync from coming to its end; it is among the result's warnings, too. */
+  readonly onWarning?: ((message: string) => void) | undefined;
 }
 
 /** What a sync needs beside the repository. */
@@ -86,6 +91,8 @@ export interface SyncResult {
   readonly durationMs: number;
   /** Bands that changed although the source said that they had not. Earlier sessions may lack such changes. */
   readonly missedBands: number;
+  /** What a session takes of the repository's disk, and what was free before it. */
+  readonly space: SpaceReport;
   readonly warnings: readonly string[];
 }
 
@@ -94,6 +101,18 @@ export interface SyncResult {
  * @throws TimebandError LOCKED, SOURCE_*, ROLLBACK_DETECTED, NO_SPACE, IO_ERROR, INTERRUPTED; the repository then holds what it held
  */
 export async function syncVolume(repository: Repository, options: SyncOptions, environment: SyncEnvironment = {}): Promise<SyncResult> {
+  try {
+    return await syncLocked(repository, options, environment);
+  } catch (error) {
+    throw await explainFullDisk(error, placeOf(repository, options));
+  }
+}
+
+function placeOf({ layout }: Repository, { name }: SyncOptions): SpacePlace {
+  return { volume: name, directory: layout.root };
+}
+
+async function syncLocked(repository: Repository, options: SyncOptions, environment: SyncEnvironment): Promise<SyncResult> {
   checkVolumeName(options.name);
   for (const tag of options.tags ?? []) checkTag(tag);
   const existing = await repository.findVolume(options.name);
@@ -145,14 +164,37 @@ interface Plan {
   readonly base: SessionDirectory | undefined;
   readonly context: VolumeContext;
   readonly scope: ReadScope;
+  /** Where the source's data is, if that was asked for. */
+  readonly dataMap: DataMap | undefined;
+  readonly spaceInput: SpaceInput;
   readonly sessionId: string;
   readonly startedMs: number;
   readonly warnings: string[];
 }
 
 async function runSync(repository: Repository, job: Job): Promise<SyncResult> {
+  try {
+    const plan = await makePlan(repository, job);
+    const place = placeOf(repository, job.options);
+    const estimate = estimateSpace(plan.spaceInput);
+    return await storeAndCommit(repository, job, { ...plan, estimate }).catch(async (error: unknown) => {
+      throw await explainFullDisk(error, { ...place, likely: estimate.likely });
+    });
+  } catch (error) {
+    throw orInterrupted(job, error);
+  }
+}
+
+async function storeAndCommit(repository: Repository, job: Job, plan: Plan & { readonly estimate: SpaceEstimate }): Promise<SyncResult> {
   const startedAt = performance.now();
-  const plan = await makePlan(repository, job);
+  const place = placeOf(repository, job.options);
+  const isDryRun = job.options.isDryRun ?? false;
+  const before = await lookForRoom(plan.estimate, place);
+  if (!isDryRun && before.problem !== undefined) throw before.problem;
+  if (!isDryRun && before.warning !== undefined) {
+    plan.warnings.push(before.warning);
+    job.options.onWarning?.(before.warning);
+  }
   let attempt = await readAndStore(job, plan, plan.scope);
   try {
     const missed = missedBands(plan.scope, attempt.pages.changed);
@@ -161,14 +203,28 @@ async function runSync(repository: Repository, job: Job): Promise<SyncResult> {
       await attempt.incoming?.discard();
       attempt = await readAndStore(job, plan, { ...plan.scope, candidates: undefined });
     }
-    const missedAtLast = missed > 0 ? missedBands(plan.scope, attempt.pages.changed) : 0;
+    const missedBandCount = missed > 0 ? missedBands(plan.scope, attempt.pages.changed) : 0;
     const isCreated = await finish(repository, job, { plan, ...attempt, isTrusted: missed === 0 });
-    return describe(job, plan, { pages: attempt.pages, isCreated, missedBands: missedAtLast, durationMs: Math.round(performance.now() - startedAt) });
-  } catch (error) {
-    throw orInterrupted(job, error);
+    const space = isDryRun ? await measuredSpace(plan, attempt.pages, place) : before.report;
+    const durationMs = Math.round(performance.now() - startedAt);
+    return describe(job, plan, { pages: attempt.pages, isCreated, missedBands: missedBandCount, space, durationMs });
   } finally {
     await attempt.incoming?.discard(); // after a commit there is nothing at that path
   }
+}
+
+/** After a dry run, nothing has to be guessed any more. */
+async function measuredSpace(
+  plan: Plan & { readonly estimate: SpaceEstimate },
+  { counts, hasChanges }: PageSync,
+  place: SpacePlace,
+): Promise<SpaceReport> {
+  const stored = { bands: counts.writtenBands, bytes: counts.writtenBytes };
+  const likely = hasChanges ? sessionNeed(plan.spaceInput, stored) : plan.estimate.least;
+  const { report, problem, warning } = await lookForRoom({ least: plan.estimate.least, likely }, place);
+  if (problem !== undefined) plan.warnings.push(problem.message);
+  else if (warning !== undefined) plan.warnings.push(warning);
+  return report;
 }
 
 /** Ctrl-C reaches child processes, too: what fails because of it is not worth telling. */
@@ -190,8 +246,16 @@ async function makePlan(repository: Repository, job: Job): Promise<Plan> {
   const changes = options.changes === undefined ? await view.changesSince(token) : await userChanges(options.changes, { base, volume });
   if (!changes.isKnown && changes.reason !== undefined) warnings.push(`reading everything: ${changes.reason}.`);
   const { sizeBytes } = view;
-  const scope = readScope({ changes, base, sizeBytes, bandBytes: context.bandBytes, readsAll: options.verifiesChanges ?? false });
-  return { base, context, scope, sessionId, startedMs, warnings };
+  const { bandBytes } = context;
+  const scope = readScope({ changes, base, sizeBytes, bandBytes, readsAll: options.verifiesChanges ?? false });
+  const dataMap = needsDataMap(scope) ? await view.readDataMap() : undefined;
+  const bands = { candidates: scope.candidates?.count(), claimed: scope.claimed?.count(), data: dataMap?.ranges };
+  const spaceInput = { sizeBytes, bandBytes, base: base?.manifest, isForced: options.isForced ?? false, ...bands };
+  return { base, context, scope, dataMap, spaceInput, sessionId, startedMs, warnings };
+}
+
+function needsDataMap({ candidates }: ReadScope): boolean {
+  return candidates === undefined || candidates.count() > FEW_BANDS;
 }
 
 async function userChanges(changes: UserChanges, { base, volume }: Pick<Plan, 'base'> & Pick<Job, 'volume'>): Promise<ChangeSet> {
@@ -220,7 +284,7 @@ async function readAndStore(job: Job, plan: Plan, scope: ReadScope): Promise<Att
     return { incoming, pages: await storePages(job, { ...plan, scope }, incoming) };
   } catch (error) {
     await incoming?.discard();
-    throw orInterrupted(job, error);
+    throw error;
   }
 }
 
@@ -232,7 +296,7 @@ async function storePages({ options, environment, view }: Job, plan: Plan, incom
   try {
     const pages = new PageSync({
       view,
-      dataMap: candidates === undefined || candidates.count() > FEW_BANDS ? await view.readDataMap() : undefined,
+      dataMap: plan.dataMap ?? (needsDataMap(plan.scope) ? await view.readDataMap() : undefined),
       context: plan.context,
       base: plan.base,
       candidates,
@@ -278,7 +342,13 @@ async function finish(repository: Repository, job: Job, done: Attempt & { readon
 function describe(
   { options, view }: Job,
   plan: Plan,
-  done: { readonly pages: PageSync; readonly isCreated: boolean; readonly missedBands: number; readonly durationMs: number },
+  done: {
+    readonly pages: PageSync;
+    readonly isCreated: boolean;
+    readonly missedBands: number;
+    readonly space: SpaceReport;
+    readonly durationMs: number;
+  },
 ): SyncResult {
   const { counts } = done.pages;
   const isDryRun = options.isDryRun ?? false;
@@ -300,6 +370,7 @@ function describe(
     storedBytes: totals?.storedBytes ?? 0,
     durationMs: done.durationMs,
     missedBands: done.missedBands,
+    space: done.space,
     warnings: plan.warnings,
   };
 }
