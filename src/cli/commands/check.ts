@@ -10,6 +10,7 @@ import type { CommandContext } from '../context.ts';
 import type { Define } from '../define.ts';
 import { EXIT } from '../exit-codes.ts';
 import { formatBytes, formatDuration, parseTimeSpan } from '../text.ts';
+import { runFsck } from './fsck.ts';
 
 export function addCheck(define: Define): void {
   define(
@@ -21,9 +22,11 @@ export function addCheck(define: Define): void {
         .option('--subset <part>', 'only some of the band files: 5% (at random), or 2/7 (the second of seven parts)')
         .option('--newest', 'only the newest session of each volume')
         .option('--max-duration <time>', 'stop after 90s, 10m or 2h; what was checked longest ago, or never, comes first')
+        .option('--fsck', "run the file systems' own checkers, read-only, over the newest session of each volume, of NAME, or over NAME@SESSION")
         .option('--no-key', 'verify what can be verified without a passphrase'),
     async (context, [text], options) => {
       const { name, session } = typeof text === 'string' ? splitVolumeAndSession(text) : { name: undefined, session: undefined };
+      if (options['fsck'] === true) return await runFsck(context, { name, session }, options);
       const how = parseHow(options, { name, session });
       await using pool = new BandPool();
       const progress = context.progress('check');
