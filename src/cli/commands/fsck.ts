@@ -52,11 +52,8 @@ async function findTargets(
   { name, session }: { readonly name: string | undefined; readonly session: string | undefined },
 ): Promise<Target[]> {
   if (name !== undefined) return [{ volume: name, session: await (await repository.volume(name)).resolve(session) }];
-  const { volumes, damaged } = await repository.listVolumes();
-  for (const { id, error } of damaged) {
-    context.warn(`volume ${id} cannot be read: ${error.message}`);
-    context.exitCode = EXIT.incomplete;
-  }
+  const { volumes, damaged } = await repository.listReadableVolumes();
+  context.passOver(damaged);
   const targets: Target[] = [];
   for (const volume of volumes) {
     const newest = (await volume.sessionIds()).at(-1);
