@@ -73,8 +73,9 @@ export class Incoming {
     await syncDirectory(this.#volume.layout.sessions);
   }
 
+  /** Never fails: what led to it is to be told, and what cannot be removed now, the next sync removes. */
   async discard(): Promise<void> {
-    await rm(this.directory, { recursive: true, force: true });
+    await rm(this.directory, { recursive: true, force: true }).catch(() => undefined);
   }
 }
 

@@ -2,7 +2,7 @@
  * Making a session. The order is what keeps it safe: lock, freeze the source, store, link, write the records, make all
  * durable, rename (the commit), and only then tell the catalog and the source.
  */
-import { messageOf, TimebandError } from '../../bands/errors.ts';
+import { firstError, messageOf, TimebandError } from '../../bands/errors.ts';
 import { type ByteRange, bandCountOf, DEFAULT_BAND_BYTES, isBandBytes } from '../../bands/format/geometry.ts';
 import { checkTag } from '../../bands/format/labels.ts';
 import { nextSessionId, parseSessionId } from '../../bands/format/session-id.ts';
@@ -104,7 +104,7 @@ export async function syncVolume(repository: Repository, options: SyncOptions, e
   try {
     return await syncLocked(repository, options, environment);
   } catch (error) {
-    throw await explainFullDisk(error, placeOf(repository, options));
+    throw await explainFullDisk(firstError(error), placeOf(repository, options));
   }
 }
 
