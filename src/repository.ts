@@ -200,16 +200,11 @@ export class Repository {
     const sealed = sealVolumeRecord(context, record);
     const temporary = path.join(this.layout.volumes, `${TEMPORARY_PREFIX}${toHex(volumeId)}`);
     const final = path.join(this.layout.volumes, toHex(volumeId));
-    try {
-      await createDirectory(temporary);
-      for (const part of ['sessions', 'incoming']) await createDirectory(path.join(temporary, part));
-      await writeNewFile(path.join(temporary, 'volume'), sealed);
-      await syncDirectory(temporary);
-      await rename(temporary, final);
-    } catch (error) {
-      await rm(temporary, { recursive: true, force: true }); // on a full disk, it is in the way of others
-      throw ioError(error, 'make', final);
-    }
+    await createDirectory(temporary);
+    for (const part of ['sessions', 'incoming']) await createDirectory(path.join(temporary, part));
+    await writeNewFile(path.join(temporary, 'volume'), sealed);
+    await syncDirectory(temporary);
+    await rename(temporary, final);
     await syncDirectory(this.layout.volumes);
     return new Volume(final, record, { context, pageCache: this.#options.pageCacheFor?.(toHex(volumeId)) });
   }

@@ -4,7 +4,7 @@
  */
 import { statfs } from 'node:fs/promises';
 import { ioError, TimebandError } from '../../bands/errors.ts';
-import type { SpaceEstimate, SpaceNeed } from './space-estimate.ts';
+import { estimateSpace, type NewBands, type SpaceEstimate, type SpaceInput, type SpaceNeed, sessionNeed } from './space-estimate.ts';
 
 /** What a session takes, and what there is. Inodes are files and folders. */
 export interface SpaceReport {
@@ -18,14 +18,6 @@ export interface SpaceReport {
   readonly freeInodes: number | null;
 }
 
-export interface SpaceLook {
-  readonly report: SpaceReport;
-  /** NO_SPACE: the least does not fit. */
-  readonly problem: TimebandError | undefined;
-  /** The likely does not fit. */
-  readonly warning: string | undefined;
-}
-
 /** Which volume is backed up, and the repository's folder. */
 export interface SpacePlace {
   readonly volume: string;
@@ -35,8 +27,45 @@ export interface SpacePlace {
 const MAKE_ROOM =
   'Make room: "timeband prune" deletes old sessions (with --min-free 20G the oldest ones until so much is free); or remove other files from that disk, or use a larger one.';
 
-/** @throws TimebandError IO_ERROR */
-export async function lookForRoom({ least, likely }: SpaceEstimate, at: SpacePlace): Promise<SpaceLook> {
+export interface SpaceLook {
+  readonly report: SpaceReport;
+  /** Why it may not fit; undefined: it will. */
+  readonly warning: string | undefined;
+}
+
+/** The room for one session. */
+export class SessionRoom {
+  readonly #input: SpaceInput;
+  readonly #place: SpacePlace;
+  readonly #estimate: SpaceEstimate;
+
+  constructor(input: SpaceInput, place: SpacePlace) {
+    this.#input = input;
+    this.#place = place;
+    this.#estimate = estimateSpace(input);
+  }
+
+  /** Before the first band. @throws TimebandError NO_SPACE if the session certainly does not fit, IO_ERROR */
+  async require(): Promise<SpaceLook> {
+    const { report, problem, warning } = await look(this.#estimate, this.#place);
+    if (problem !== undefined) throw new TimebandError(problem, { code: 'NO_SPACE', path: this.#place.directory });
+    return { report, warning };
+  }
+
+  /** After a dry run nothing has to be guessed any more. @param stored undefined: nothing changed @throws TimebandError IO_ERROR */
+  async measure(stored: NewBands | undefined): Promise<SpaceLook> {
+    const { least } = this.#estimate;
+    const { report, problem, warning } = await look({ least, likely: stored === undefined ? least : sessionNeed(this.#input, stored) }, this.#place);
+    return { report, warning: problem ?? warning };
+  }
+
+  /** The error of a sync, as explainFullDisk gives it. */
+  async explain(error: unknown): Promise<unknown> {
+    return await explainFullDisk(error, { ...this.#place, likely: this.#estimate.likely });
+  }
+}
+
+async function look({ least, likely }: SpaceEstimate, at: SpacePlace): Promise<SpaceLook & { readonly problem: string | undefined }> {
   const room = await readRoom(at.directory);
   const { freeBytes, freeInodes } = room;
   const report: SpaceReport = {
@@ -47,15 +76,14 @@ export async function lookForRoom({ least, likely }: SpaceEstimate, at: SpacePla
     freeBytes,
     freeInodes: freeInodes ?? null,
   };
-  const where = `on the disk of ${at.directory}`;
-  if (!fits(least, { freeBytes: room.freeBytesForRoot, freeInodes })) {
-    const message = `there is no room for a session of "${at.volume}" ${where}: it takes at least ${describeNeed(least)}; free: ${describeRoom(room)}. No session was made. ${MAKE_ROOM}`;
-    return { report, problem: new TimebandError(message, { code: 'NO_SPACE', path: at.directory }), warning: undefined };
-  }
-  const warning = fits(likely, room)
-    ? undefined
-    : `a session of "${at.volume}" may not fit ${where}: it may take ${describeNeed(likely)}; free: ${describeRoom(room)}. ${MAKE_ROOM}`;
-  return { report, problem: undefined, warning };
+  const tell = (what: string, takes: string, need: SpaceNeed): string =>
+    `a session of "${at.volume}" ${what} on the disk of ${at.directory}: it ${takes} ${describeNeed(need)}; free: ${describeRoom(room)}. ${MAKE_ROOM}`;
+  const isBeyond = !fits(least, { freeBytes: room.freeBytesForRoot, freeInodes });
+  return {
+    report,
+    problem: isBeyond ? tell('does not fit', 'takes at least', least) : undefined,
+    warning: fits(likely, room) ? undefined : tell('may not fit', 'may take', likely),
+  };
 }
 
 /** What a sync says that ran into a full disk: what of it was missing, and what to do. Other errors pass unchanged. */

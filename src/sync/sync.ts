@@ -23,8 +23,7 @@ import { chooseVolumeSource, ownerOf } from './location.ts';
 import { interrupted, PageSync } from './page-sync.ts';
 import { missedBands, type ReadScope, readScope } from './read-scope.ts';
 import { checkRollback } from './rollback.ts';
-import { explainFullDisk, lookForRoom, type SpacePlace, type SpaceReport } from './space.ts';
-import { estimateSpace, type SpaceEstimate, type SpaceInput, sessionNeed } from './space-estimate.ts';
+import { explainFullDisk, SessionRoom, type SpacePlace, type SpaceReport } from './space.ts';
 
 /** Below so many bands to read, their holes are read, too: to find them would take longer. */
 const FEW_BANDS = 64;
@@ -133,7 +132,8 @@ async function syncLocked(repository: Repository, options: SyncOptions, environm
     await emptyTrash(repository.layout.trash, [volume.layout.sessions]);
     return await runWith(volume); // under the lock: leftovers of a killed sync are nobody else's
   } catch (error) {
-    if (existing === undefined) await repository.removeEmptyVolume(volume); // under the lock: nobody else is syncing into it
+    // under the lock: nobody else is syncing into it; and what led here is to be told, whether it can be removed or not
+    if (existing === undefined) await repository.removeEmptyVolume(volume).catch(() => undefined);
     throw error;
   }
 }
@@ -166,32 +166,30 @@ interface Plan {
   readonly scope: ReadScope;
   /** Where the source's data is, if that was asked for. */
   readonly dataMap: DataMap | undefined;
-  readonly spaceInput: SpaceInput;
+  readonly room: SessionRoom;
   readonly sessionId: string;
   readonly startedMs: number;
   readonly warnings: string[];
 }
 
 async function runSync(repository: Repository, job: Job): Promise<SyncResult> {
+  const startedAt = performance.now();
   try {
     const plan = await makePlan(repository, job);
-    const place = placeOf(repository, job.options);
-    const estimate = estimateSpace(plan.spaceInput);
-    return await storeAndCommit(repository, job, { ...plan, estimate }).catch(async (error: unknown) => {
-      throw await explainFullDisk(error, { ...place, likely: estimate.likely });
+    const result = await storeAndCommit(repository, job, plan).catch(async (error: unknown) => {
+      throw await plan.room.explain(error);
     });
+    return { ...result, durationMs: Math.round(performance.now() - startedAt) };
   } catch (error) {
     throw orInterrupted(job, error);
   }
 }
 
-async function storeAndCommit(repository: Repository, job: Job, plan: Plan & { readonly estimate: SpaceEstimate }): Promise<SyncResult> {
-  const startedAt = performance.now();
-  const place = placeOf(repository, job.options);
-  const isDryRun = job.options.isDryRun ?? false;
-  const before = await lookForRoom(plan.estimate, place);
-  if (!isDryRun && before.problem !== undefined) throw before.problem;
-  if (!isDryRun && before.warning !== undefined) {
+type TimelessResult = Omit<SyncResult, 'durationMs'>;
+
+async function storeAndCommit(repository: Repository, job: Job, plan: Plan): Promise<TimelessResult> {
+  const before = job.options.isDryRun === true ? undefined : await plan.room.require();
+  if (before?.warning !== undefined) {
     plan.warnings.push(before.warning);
     job.options.onWarning?.(before.warning);
   }
@@ -205,25 +203,16 @@ async function storeAndCommit(repository: Repository, job: Job, plan: Plan & { r
     }
     const missedBandCount = missed > 0 ? missedBands(plan.scope, attempt.pages.changed) : 0;
     const isCreated = await finish(repository, job, { plan, ...attempt, isTrusted: missed === 0 });
-    const space = isDryRun ? await measuredSpace(plan, attempt.pages, place) : before.report;
-    const durationMs = Math.round(performance.now() - startedAt);
-    return describe(job, plan, { pages: attempt.pages, isCreated, missedBands: missedBandCount, space, durationMs });
+    const space = before?.report ?? (await measureSpace(plan, attempt.pages));
+    return describe(job, plan, { pages: attempt.pages, isCreated, missedBands: missedBandCount, space });
   } finally {
     await attempt.incoming?.discard(); // after a commit there is nothing at that path
   }
 }
 
-/** After a dry run, nothing has to be guessed any more. */
-async function measuredSpace(
-  plan: Plan & { readonly estimate: SpaceEstimate },
-  { counts, hasChanges }: PageSync,
-  place: SpacePlace,
-): Promise<SpaceReport> {
-  const stored = { bands: counts.writtenBands, bytes: counts.writtenBytes };
-  const likely = hasChanges ? sessionNeed(plan.spaceInput, stored) : plan.estimate.least;
-  const { report, problem, warning } = await lookForRoom({ least: plan.estimate.least, likely }, place);
-  if (problem !== undefined) plan.warnings.push(problem.message);
-  else if (warning !== undefined) plan.warnings.push(warning);
+async function measureSpace({ room, warnings }: Plan, { counts, hasChanges }: PageSync): Promise<SpaceReport> {
+  const { report, warning } = await room.measure(hasChanges ? { bands: counts.writtenBands, bytes: counts.writtenBytes } : undefined);
+  if (warning !== undefined) warnings.push(warning);
   return report;
 }
 
@@ -250,8 +239,9 @@ async function makePlan(repository: Repository, job: Job): Promise<Plan> {
   const scope = readScope({ changes, base, sizeBytes, bandBytes, readsAll: options.verifiesChanges ?? false });
   const dataMap = needsDataMap(scope) ? await view.readDataMap() : undefined;
   const bands = { candidates: scope.candidates?.count(), claimed: scope.claimed?.count(), data: dataMap?.ranges };
-  const spaceInput = { sizeBytes, bandBytes, base: base?.manifest, isForced: options.isForced ?? false, ...bands };
-  return { base, context, scope, dataMap, spaceInput, sessionId, startedMs, warnings };
+  const session = { sizeBytes, bandBytes, base: base?.manifest, isForced: options.isForced ?? false };
+  const room = new SessionRoom({ ...session, ...bands }, placeOf(repository, options));
+  return { base, context, scope, dataMap, room, sessionId, startedMs, warnings };
 }
 
 function needsDataMap({ candidates }: ReadScope): boolean {
@@ -347,9 +337,8 @@ function describe(
     readonly isCreated: boolean;
     readonly missedBands: number;
     readonly space: SpaceReport;
-    readonly durationMs: number;
   },
-): SyncResult {
+): TimelessResult {
   const { counts } = done.pages;
   const isDryRun = options.isDryRun ?? false;
   const totals = done.isCreated || isDryRun ? counts : plan.base?.manifest.totals;
@@ -368,7 +357,6 @@ function describe(
     readBytes: counts.readBytes,
     writtenBytes: counts.writtenBytes,
     storedBytes: totals?.storedBytes ?? 0,
-    durationMs: done.durationMs,
     missedBands: done.missedBands,
     space: done.space,
     warnings: plan.warnings,

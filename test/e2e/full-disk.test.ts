@@ -67,7 +67,7 @@ test.serial('a sync for which there is certainly no room is refused before anyth
   t.is(refused.status, 1);
   t.regex(
     refused.stderr,
-    /no room for a session of "disk" on the disk of .*: it takes at least 1\.\d MiB.*free: 0\.\d MiB.*Make room: "timeband prune"/,
+    /a session of "disk" does not fit on the disk of .*: it takes at least 1\.\d MiB.*free: 0\.\d MiB.*Make room: "timeband prune"/,
   );
   t.deepEqual(readdirSync(`${disk.repo}/volumes`), [], 'no half volume');
   const { json } = await disk.document('sync', `disk=${disk.image}`, '--band-size', '256K');
@@ -145,7 +145,7 @@ test.serial('a disk without free inodes: warned of, no session, nothing lost, an
   await disk.shell(`while touch '${disk.mount}'/more-$i; do i=x$i; done`);
   const none = await disk.run('sync', 'disk', '--force');
   t.is(none.status, 1);
-  t.regex(none.stderr, /no room for a session of "disk".*at least .* and 5 new file\(s\); free: .* and 0 file\(s\)/);
+  t.regex(none.stderr, /a session of "disk" does not fit.*at least .* and 5 new file\(s\); free: .* and 0 file\(s\)/);
   await isWhole(t, disk, 1);
   await disk.shell(`rm '${disk.mount}'/more-* '${disk.mount}'/inode-*`);
   t.is((await disk.run('sync', 'disk')).status, 0);
