@@ -10,9 +10,9 @@ const MAX_OUTPUT_BYTES = 4_194_304;
 const MAX_CHECKER_OUTPUT = 65_536;
 const KILL_AFTER_MS = 10_000;
 
-/** Messages in English, and the system's folders, which cron leaves out. */
+/** Messages in English. */
 function environment(): NodeJS.ProcessEnv {
-  return { ...process.env, LC_ALL: 'C', PATH: `${process.env['PATH'] ?? '/usr/bin:/bin'}:/usr/sbin:/sbin` };
+  return { ...process.env, LC_ALL: 'C' };
 }
 
 /** Runs a program and gives its output. @throws TimebandError TOOL_MISSING, TOOL_FAILED with what it said */

@@ -9,7 +9,7 @@ import type { Lab } from '../../support/library.ts';
 import { signalWhen } from '../../support/processes.ts';
 import { sh } from '../../support/workspace.ts';
 import { kill, loopsUnder, mountLab, mountsUnder, mountTest, nothingLeft, processesOf, runUnder, until } from './mount-support.ts';
-import { ext4Scene, MIB, makeLiveImage, makePartitioned, SIZES, writeFiles } from './open-support.ts';
+import { ext4Scene, MIB, makeLiveImage, makePartitioned, pathWith, SIZES, writeFiles } from './open-support.ts';
 
 const pool: BandPool = new BandPool(2);
 test.after.always(() => pool.close());
@@ -119,6 +119,14 @@ mountTest('Ctrl-C takes everything down; what a killed run left is taken down by
   kill(child.pid ?? 0, 'SIGKILL');
   t.like((await fsck(space, 'v')).found, [{ verdict: 'clean' }]);
   t.deepEqual(loopsUnder(space.root), []);
+  await nothingLeft(t, space);
+});
+
+mountTest('a checker that is not installed is named with its package, and the file system counts as not checked', async (t) => {
+  const space = await ext4Scene(t, pool, ['files']);
+  const { status, stdout } = await runUnder(space, [process.execPath, space.program, 'check', '--fsck', 'v'], pathWith(space, {}));
+  t.is(status, 3);
+  t.regex(stdout, /ext4: skipped: the program "e2fsck" is not installed .*e2fsprogs.*\n.* 1 not checked/);
   await nothingLeft(t, space);
 });
 
