@@ -164,7 +164,7 @@ interface Plan {
   readonly base: SessionDirectory | undefined;
   readonly context: VolumeContext;
   readonly scope: ReadScope;
-  /** Where the source's data is, if that was asked for. */
+  /** Where the source's data is, as far as it is worth asking; undefined: bands are read whole. */
   readonly dataMap: DataMap | undefined;
   readonly room: SessionRoom;
   readonly sessionId: string;
@@ -199,7 +199,8 @@ async function storeAndCommit(repository: Repository, job: Job, plan: Plan): Pro
     if (missed > 0) plan.warnings.push(distrust(job.view, missed, plan.base));
     if (missed > 0 && plan.scope.candidates !== undefined) {
       await attempt.incoming?.discard();
-      attempt = await readAndStore(job, plan, { ...plan.scope, candidates: undefined });
+      const dataMap = await job.view.readDataMap();
+      attempt = await readAndStore(job, { ...plan, dataMap }, { ...plan.scope, candidates: undefined });
     }
     const missedBandCount = missed > 0 ? missedBands(plan.scope, attempt.pages.changed) : 0;
     const isCreated = await finish(repository, job, { plan, ...attempt, isTrusted: missed === 0 });
@@ -237,15 +238,12 @@ async function makePlan(repository: Repository, job: Job): Promise<Plan> {
   const { sizeBytes } = view;
   const { bandBytes } = context;
   const scope = readScope({ changes, base, sizeBytes, bandBytes, readsAll: options.verifiesChanges ?? false });
-  const dataMap = needsDataMap(scope) ? await view.readDataMap() : undefined;
+  const isWorthAMap = scope.candidates === undefined || scope.candidates.count() > FEW_BANDS;
+  const dataMap = isWorthAMap ? await view.readDataMap() : undefined;
   const bands = { candidates: scope.candidates?.count(), claimed: scope.claimed?.count(), data: dataMap?.ranges };
   const session = { sizeBytes, bandBytes, base: base?.manifest, isForced: options.isForced ?? false };
   const room = new SessionRoom({ ...session, ...bands }, placeOf(repository, options));
   return { base, context, scope, dataMap, room, sessionId, startedMs, warnings };
-}
-
-function needsDataMap({ candidates }: ReadScope): boolean {
-  return candidates === undefined || candidates.count() > FEW_BANDS;
 }
 
 async function userChanges(changes: UserChanges, { base, volume }: Pick<Plan, 'base'> & Pick<Job, 'volume'>): Promise<ChangeSet> {
@@ -286,7 +284,7 @@ async function storePages({ options, environment, view }: Job, plan: Plan, incom
   try {
     const pages = new PageSync({
       view,
-      dataMap: plan.dataMap ?? (needsDataMap(plan.scope) ? await view.readDataMap() : undefined),
+      dataMap: plan.dataMap,
       context: plan.context,
       base: plan.base,
       candidates,
