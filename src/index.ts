@@ -22,6 +22,8 @@ export { type CheckOptions, checkRepository } from './check/check.ts';
 export { checkWithoutKey, type KeylessCheckOptions } from './check/check-without-key.ts';
 export { type CheckResult, type DamagedSession, damagedSessions, type Finding } from './check/findings.ts';
 export { parseSubset, type Subset } from './check/scope.ts';
+export { type CopyEnvironment, type CopyOptions, type CopyResult, copySessions, type SessionOutcome } from './copy/copy.ts';
+export type { CopyRequest } from './copy/plan.ts';
 export type { DamagedRange } from './damage-log.ts';
 export { readDamagedList } from './damaged-bands.ts';
 export { diffSessions, type SessionDiff } from './diff.ts';

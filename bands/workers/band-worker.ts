@@ -1,6 +1,6 @@
 /** The worker thread: what it does with one band at a time. Loaded by the pool; each export is a task. */
 import { randomBytes } from 'node:crypto';
-import { closeSync, constants, futimesSync, openSync, read, writeSync } from 'node:fs';
+import { closeSync, constants, futimesSync, lstatSync, openSync, read, rmSync, writeSync } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import { workerData } from 'node:worker_threads';
 import { crc32 } from 'node:zlib';
@@ -29,11 +29,13 @@ import { openBandFile } from '../store/open-band-file.ts';
 import { readChunk as readChunkOf } from '../store/read-chunk.ts';
 import { BufferPool, DIRECT_BLOCK_BYTES, differingRuns, isZero, nonZeroRuns } from './buffers.ts';
 import type {
+  AdoptBandTask,
   BandFileTask,
   BandInput,
   BandKeyMaterial,
   CheckBandTask,
   CheckCrcTask,
+  CopyBandTask,
   DecodeBandTask,
   DescribeBandTask,
   LinkFilesTask,
@@ -88,6 +90,11 @@ function readAt(fd: number, out: Uint8Array, position: number): Promise<number> 
 
 /** Fills `out`, a whole band; what is no data is zeros. @returns the bytes that were read */
 async function readInput(input: BandInput, out: Uint8Array): Promise<number> {
+  if ('sealed' in input) {
+    const { sealed } = input;
+    await withBandFile(sealed.file, sealed.band, (bytes) => verifyBytes(sealed, bytes, out));
+    return sealed.band.fileBytes;
+  }
   if ('bytes' in input) {
     out.set(input.bytes);
     out.fill(0, input.bytes.length);
@@ -165,15 +172,20 @@ function writeBandFile(file: string, bytes: Uint8Array, mtimeSeconds: number): v
 
 async function store(task: StoreBandTask, plain: Uint8Array): Promise<StoreBandResult> {
   const readBytes = await readInput(task.input, plain);
-  // From here to the end nothing waits: the scratch buffers are this thread's alone.
   if (isZero(plain)) return { status: 'zero', readBytes };
   const fingerprint = nodePrimitives.fingerprint(task.keys.fingerprintKey, plain);
   if (task.baseFingerprint !== undefined && equalBytes(fingerprint, task.baseFingerprint)) return { status: 'unchanged', readBytes };
   const digest = nodePrimitives.sha256(plain);
+  if (task.file !== undefined && task.mayExist) {
+    const band = await adopt(task.keys, task.file, digest);
+    if (band !== undefined) return { status: 'stored', readBytes, band, isAdopted: true };
+    rmSync(task.file, { force: true });
+  }
+  // From here to the end nothing waits: the scratch buffers are this thread's alone.
   const salt = randomBytes(SALT_BYTES);
   const bytes = encodeBand(contextOf(task.keys), plain, { salt, scratch: scratchFor(task.keys.bandBytes), isZero });
   if (task.file !== undefined) writeBandFile(task.file, bytes, task.mtimeSeconds);
-  return { status: 'stored', readBytes, band: { salt, fileBytes: bytes.length, fingerprint, digest } };
+  return { status: 'stored', readBytes, band: { salt, fileBytes: bytes.length, fingerprint, digest }, isAdopted: false };
 }
 
 export function storeBand(task: StoreBandTask): Promise<WireResult<StoreBandResult>> {
@@ -251,12 +263,49 @@ export function describeBand({ keys, file }: DescribeBandTask): Promise<WireResu
   });
 }
 
+export function copyBand(task: CopyBandTask): Promise<WireResult<undefined>> {
+  return answer(() =>
+    buffers.use(task.keys.bandBytes, async (plain) => {
+      await withBandFile(task.file, task.band, (bytes) => {
+        checkBytes(task, bytes);
+        verifyBytes(task, bytes, plain);
+        writeBandFile(task.to, bytes, lstatSync(task.file).mtimeMs / 1000);
+      });
+      return undefined;
+    }),
+  );
+}
+
+/** What the index would say of a file that is whole and of that digest, else undefined: everything is proven, nothing taken on trust. */
+async function adopt(keys: BandKeyMaterial, file: string, digest: Uint8Array): Promise<StoredBand | undefined> {
+  const fileBytes = lstatSync(file, { throwIfNoEntry: false })?.size ?? 0;
+  if (fileBytes === 0 || fileBytes > maxBandFileBytes(keys.bandBytes)) return undefined;
+  try {
+    return await buffers.use(keys.bandBytes, (plain) =>
+      withBandFile(file, { fileBytes }, (bytes) => {
+        const band = { salt: Uint8Array.from(readBandSalt(bytes)), fileBytes, fingerprint: new Uint8Array(0), digest };
+        const task = { keys, file, band };
+        checkBytes(task, bytes);
+        verifyBytes(task, bytes, plain);
+        return { ...band, fingerprint: nodePrimitives.fingerprint(keys.fingerprintKey, plain) };
+      }),
+    );
+  } catch (error) {
+    if (error instanceof TimebandError && error.code === 'BAND_CORRUPT') return undefined;
+    throw error;
+  }
+}
+
+export function adoptBand({ keys, file, digest }: AdoptBandTask): Promise<WireResult<StoredBand | undefined>> {
+  return answer(() => adopt(keys, file, digest));
+}
+
 export function linkFiles({ from, to }: LinkFilesTask): Promise<WireResult<readonly LinkOutcome[]>> {
   return answer(() => Promise.resolve(from.map((file, i) => linkOrCopy(file, to[i] ?? ''))));
 }
 
 /** Reads a band file of exactly the length that the index names, into a buffer that `use` may look at. */
-async function withBandFile<T>(file: string, band: StoredBand, use: (bytes: Uint8Array) => T): Promise<T> {
+async function withBandFile<T>(file: string, band: Pick<StoredBand, 'fileBytes'>, use: (bytes: Uint8Array) => T): Promise<T> {
   return await buffers.use(band.fileBytes, async (bytes) => {
     try {
       await using handle = await openBandFile(file, band);
@@ -364,7 +413,7 @@ export function readChunk({ keys, ...request }: ReadChunkTask): Promise<WireResu
   });
 }
 
-function checkBytes(task: CheckBandTask, bytes: Uint8Array): void {
+function checkBytes(task: BandFileTask, bytes: Uint8Array): void {
   if (!hasValidCrc({ crc32 }, bytes)) throw new TimebandError(`${task.file}: damaged (checksum differs)`, { code: 'BAND_CORRUPT', path: task.file });
   try {
     openBandHeader(contextOf(task.keys), bytes, { salt: task.band.salt, fileBytes: bytes.length });

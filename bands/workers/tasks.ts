@@ -29,8 +29,11 @@ export interface SourcePart {
   readonly length: number;
 }
 
-/** What a band holds: parts to read, with zeros between them; or its bytes, over a SharedArrayBuffer. */
-export type BandInput = { readonly parts: readonly SourcePart[] } | { readonly bytes: Uint8Array };
+/**
+ * What a band holds: parts to read, with zeros between them; its bytes, over a SharedArrayBuffer; or a band file, perhaps
+ * under other keys, which is verified while it is read.
+ */
+export type BandInput = { readonly parts: readonly SourcePart[] } | { readonly bytes: Uint8Array } | { readonly sealed: BandFileTask };
 
 /** Read one band of a source; compare it with the base; seal and write it if it changed. */
 export interface StoreBandTask {
@@ -40,13 +43,21 @@ export interface StoreBandTask {
   readonly baseFingerprint: Uint8Array | undefined;
   /** Where to write the band file; undefined: only measure it. */
   readonly file: string | undefined;
+  /** An earlier process may have left a file there: it is kept if it is whole and holds the same, else replaced. */
+  readonly mayExist: boolean;
   /** Modification time of the band file, in seconds since 1970. */
   readonly mtimeSeconds: number;
 }
 
 export type StoreBandResult =
   | { readonly status: 'zero' | 'unchanged'; readonly readBytes: number }
-  | { readonly status: 'stored'; readonly readBytes: number; readonly band: StoredBand };
+  | {
+      readonly status: 'stored';
+      readonly readBytes: number;
+      readonly band: StoredBand;
+      /** Whether the file was there. */
+      readonly isAdopted: boolean;
+    };
 
 /** Make a lost band file again from the band's bytes: the same file, as the index pins it. */
 export interface ResealBandTask {
@@ -65,6 +76,19 @@ export interface BandFileTask {
   readonly keys: BandKeyMaterial;
   readonly file: string;
   readonly band: StoredBand;
+}
+
+/** Verify a band file with its data, and write the same bytes and time to a new file. */
+export interface CopyBandTask extends BandFileTask {
+  readonly to: string;
+}
+
+/** Find out whether a band file, of which no index tells, is whole and holds a band: what a writer that was killed may have left. */
+export interface AdoptBandTask {
+  readonly keys: BandKeyMaterial;
+  readonly file: string;
+  /** SHA-256 of the band. */
+  readonly digest: Uint8Array;
 }
 
 /** Link files, or copy those that can have no more links: `from[i]` becomes `to[i]`. */
@@ -143,6 +167,8 @@ export interface BandTasks {
   resealBand: { readonly task: ResealBandTask; readonly result: ResealBandResult };
   reframeBand: { readonly task: ReframeBandTask; readonly result: boolean };
   describeBand: { readonly task: DescribeBandTask; readonly result: StoredBand };
+  copyBand: { readonly task: CopyBandTask; readonly result: undefined };
+  adoptBand: { readonly task: AdoptBandTask; readonly result: StoredBand | undefined };
   linkFiles: { readonly task: LinkFilesTask; readonly result: readonly LinkOutcome[] };
   restoreBand: { readonly task: RestoreBandTask; readonly result: RestoreBandResult };
   updateBand: { readonly task: UpdateBandTask; readonly result: RestoreBandResult };

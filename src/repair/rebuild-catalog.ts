@@ -2,8 +2,7 @@
 
 import type { Catalog } from '../catalog.ts';
 import { summarizeSessions } from '../sessions.ts';
-import type { RememberedPage } from '../sync/page-sync.ts';
-import { MAX_REMEMBERED_PAGES } from '../sync/page-sync.ts';
+import { MAX_REMEMBERED_PAGES, type RememberedPage } from '../sync/session-pages.ts';
 import type { Volume } from '../volume.ts';
 
 export async function rebuildCatalog(volume: Volume, catalog: Catalog | undefined): Promise<void> {

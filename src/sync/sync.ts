@@ -26,6 +26,8 @@ import { checkRollback } from './rollback.ts';
 
 /** Below so many bands to read, their holes are read, too: to find them would take longer. */
 const FEW_BANDS = 64;
+/** The folder in incoming/ that a sync writes to, so that the next one finds what an interrupted one stored. */
+const INCOMING_NAME = 'sync';
 
 /** What the user knows to have changed since the session `since`; anything else is linked unread. */
 export interface UserChanges {
@@ -80,6 +82,8 @@ export interface SyncResult {
   readonly zeroBands: number;
   readonly changedBands: number;
   readonly writtenBands: number;
+  /** Of those written: what an interrupted sync had stored already. */
+  readonly resumedBands: number;
   readonly linkedBands: number;
   readonly readBytes: number;
   readonly writtenBytes: number;
@@ -113,7 +117,7 @@ export async function syncVolume(repository: Repository, options: SyncOptions, e
   const volume = existing ?? (await repository.createVolume(options.name, options.bandBytes === undefined ? {} : { bandBytes: options.bandBytes }));
   await using _lock = await repository.lockVolume(volume, `sync ${volume.name}`);
   try {
-    await clearIncoming(volume);
+    await clearIncoming(volume, INCOMING_NAME);
     await emptyTrash(repository.layout.trash, [volume.layout.sessions]);
     return await runWith(volume); // under the lock: leftovers of a killed sync are nobody else's
   } catch (error) {
@@ -172,22 +176,24 @@ async function runWithPool(repository: Repository, job: PooledJob): Promise<Sync
     const missed = missedBands(plan.scope, attempt.pages.changed);
     if (missed > 0) plan.warnings.push(distrust(job.view, missed, plan.base));
     if (missed > 0 && plan.scope.candidates !== undefined) {
-      await attempt.incoming?.discard();
       attempt = await readAndStore(job, plan, { ...plan.scope, candidates: undefined });
     }
     const missedAtLast = missed > 0 ? missedBands(plan.scope, attempt.pages.changed) : 0;
     const isCreated = await finish(repository, job, { plan, ...attempt, isTrusted: missed === 0 });
     return describe(job, plan, { pages: attempt.pages, isCreated, missedBands: missedAtLast, durationMs: Math.round(performance.now() - startedAt) });
   } catch (error) {
-    throw orInterrupted(job, error);
-  } finally {
-    await attempt.incoming?.discard(); // after a commit there is nothing at that path
+    throw await whenFailed(job, attempt.incoming, error);
   }
 }
 
-/** Ctrl-C reaches child processes, too: what fails because of it is not worth telling. */
-function orInterrupted({ options }: Job, error: unknown): unknown {
-  return options.signal?.aborted === true ? interrupted() : error;
+/** Keeps what was stored for the next sync. Ctrl-C reaches child processes, too: what fails because of it is not worth telling. */
+async function whenFailed({ options }: Job, incoming: Incoming | undefined, error: unknown): Promise<unknown> {
+  const kept = (await incoming?.keep()) ?? 0;
+  const failure = options.signal?.aborted === true ? interrupted() : error;
+  if (kept === 0 || !(failure instanceof TimebandError)) return failure;
+  const { code, cause, path } = failure;
+  const message = `${failure.message.replace(/\.$/, '')}. The ${kept} band file(s) that are ready are kept: the next sync of "${options.name}" uses what still holds.`;
+  return new TimebandError(message, path === undefined ? { code, cause } : { code, cause, path });
 }
 
 async function makePlan(repository: Repository, job: PooledJob): Promise<Plan> {
@@ -231,14 +237,13 @@ interface Attempt {
   readonly pages: PageSync;
 }
 
-/** Reads what `scope` asks for and stores what changed; leaves nothing behind if it fails. */
+/** Reads what `scope` asks for and stores what changed. */
 async function readAndStore(job: PooledJob, plan: Plan, scope: ReadScope): Promise<Attempt> {
-  const incoming = job.options.isDryRun === true || job.volume === undefined ? undefined : await Incoming.create(job.volume);
+  const incoming = job.options.isDryRun === true || job.volume === undefined ? undefined : await Incoming.resume(job.volume, INCOMING_NAME);
   try {
     return { incoming, pages: await storePages(job, { ...plan, scope }, incoming) };
   } catch (error) {
-    await incoming?.discard();
-    throw orInterrupted(job, error);
+    throw await whenFailed(job, incoming, error);
   }
 }
 
@@ -253,6 +258,7 @@ async function storePages({ options, pool, view }: PooledJob, plan: Plan, incomi
     damagedInBase: plan.healing.damagedInBase,
     pool,
     incoming,
+    isResumed: (await incoming?.hasBands()) ?? false,
     sessionMs: parseSessionId(plan.sessionId) ?? plan.startedMs,
     isForced: options.isForced ?? false,
     signal: options.signal,
@@ -278,6 +284,7 @@ async function finish(repository: Repository, job: Job, done: Attempt & { readon
   if (volume === undefined || owner === undefined || incoming === undefined) return false; // a dry run
   const session = { volume, owner, view, catalog: environment.catalog, keepsReference: done.isTrusted && options.changes === undefined };
   if (!pages.hasChanges) {
+    await incoming.discard();
     plan.warnings.push(...(await keepUnchanged(session, plan.base)));
     return false;
   }
@@ -307,6 +314,7 @@ function describe(
     zeroBands: totals?.zeroBands ?? 0,
     changedBands: counts.changedBands,
     writtenBands: counts.writtenBands,
+    resumedBands: counts.resumedBands,
     linkedBands: counts.linkedBands + counts.copiedBands,
     readBytes: counts.readBytes,
     writtenBytes: counts.writtenBytes,

@@ -29,6 +29,8 @@ const FIELDS = {
   mount: 'mountPoint',
   open: 'volume directory session loop fileSystem',
   close: 'directory',
+  copy: 'status sameKeys sessions warnings durationMs',
+  copied: 'volume session status writtenBands writtenBytes resumedBands linkedBands readBytes message',
   breakLock: 'removed kept',
 } as const;
 
@@ -51,6 +53,16 @@ test.serial('init tells the repository, its id and its cipher', async (t) => {
   t.like(document, { repository: ws.repo, cipher: 'chacha20-poly1305' });
   t.regex(document.id, /^[0-9a-f]{32}$/);
   await ws.json('volumes');
+});
+
+test.serial('copy tells of each session what was written and linked', async (t) => {
+  const ws = await ready(t);
+  await makeFastRepository(ws.at('second'));
+  await ws.ok('sync', `a/b=${ws.at('disk.img')}`, '--band-size', '256K');
+  const document = await ws.json('copy', 'a/b', '--to', ws.at('second'));
+  has(t, document, FIELDS.copy);
+  has(t, document.sessions[0], FIELDS.copied);
+  t.like(document.sessions, [{ volume: 'a/b', status: 'copied', writtenBands: 2, linkedBands: 0, message: null }]);
 });
 
 test.serial('sync tells what was read, changed, stored and linked: created, unchanged, or as a dry run', async (t) => {
