@@ -1,5 +1,6 @@
 /** From an image file to a mounted file system: partition table, loop device, mount; read-only without journal replay. */
-import { readdir, readFile } from 'node:fs/promises';
+import type { BigIntStats } from 'node:fs';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { TimebandError } from '../bands/errors.ts';
 import { runTool } from './tools.ts';
@@ -77,6 +78,16 @@ export async function loopsOver(folder: string): Promise<string[]> {
     if (name.startsWith('loop') && (await loopBackingFile(device))?.startsWith(`${folder}/`) === true) found.push(device);
   }
   return found;
+}
+
+/** A loop device over the file of that status, whatever its name; undefined if there is none. */
+export async function loopDeviceOver({ dev, ino }: Pick<BigIntStats, 'dev' | 'ino'>): Promise<string | undefined> {
+  for (const name of await readdir('/sys/block').catch(() => [])) {
+    const file = name.startsWith('loop') ? await loopBackingFile(name) : undefined;
+    const backing = file === undefined ? undefined : await stat(file, { bigint: true }).catch(() => undefined); // deleted, or out of our sight
+    if (backing?.dev === dev && backing.ino === ino) return `/dev/${name}`;
+  }
+  return undefined;
 }
 
 /** The type of the file system on a device, or undefined if none is recognised. */

@@ -7,6 +7,9 @@ import { errnoOf, TimebandError } from '../bands/errors.ts';
 
 const run = promisify(execFile);
 
+/** The type of our own mounts. */
+export const FUSE_TYPE = 'fuse.timeband';
+
 export interface MountEntry {
   readonly id: number;
   /** `major:minor`. */
@@ -39,9 +42,14 @@ export function parseMountinfo(text: string): MountEntry[] {
     });
 }
 
+/** All that is mounted. */
+export function readMounts(): MountEntry[] {
+  return parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8'));
+}
+
 /** What is mounted at `mountPoint` (an absolute path without links), the topmost last. */
 export function mountsAt(mountPoint: string): MountEntry[] {
-  return parseMountinfo(readFileSync('/proc/self/mountinfo', 'utf8')).filter((entry) => entry.mountPoint === mountPoint);
+  return readMounts().filter((entry) => entry.mountPoint === mountPoint);
 }
 
 /** Whether a FUSE mount there has lost its process: every access to it fails with ENOTCONN. */

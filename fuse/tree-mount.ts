@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoOf, ioError, messageOf, TimebandError } from '../bands/errors.ts';
 import { type FuseInstance, loadFuse, releaseSession } from './fuse-native.ts';
 import type { ImageTree } from './image-tree.ts';
-import { isDeadMount, type MountEntry, mountsAt, unmountPath } from './mount-table.ts';
+import { FUSE_TYPE, isDeadMount, type MountEntry, mountsAt, unmountPath } from './mount-table.ts';
 import { TreeDriver } from './tree-driver.ts';
 
 /** More than ten requests at once make libfuse start threads that fuse-native never frees. */
@@ -143,7 +143,7 @@ function createFuse(mountPoint: string, driver: TreeDriver, options: FuseSetting
 
 async function prepareMountPoint(mountPoint: string): Promise<string> {
   const absolute = path.resolve(mountPoint);
-  if ((await isDeadMount(absolute)) && mountsAt(absolute).at(-1)?.type === 'fuse.timeband') await unmountPath(absolute, { isLazy: true });
+  if ((await isDeadMount(absolute)) && mountsAt(absolute).at(-1)?.type === FUSE_TYPE) await unmountPath(absolute, { isLazy: true });
   try {
     if (!(await stat(absolute)).isDirectory())
       throw new TimebandError(`${absolute} is not a folder; name an empty one to mount at.`, { code: 'MOUNT_FAILED', path: absolute });

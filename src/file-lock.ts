@@ -4,6 +4,7 @@
  */
 import { spawn } from 'node:child_process';
 import { TimebandError } from '../bands/errors.ts';
+import { deviceNumbers } from './sources/block-device.ts';
 
 /** What flock(1) is told to exit with where the lock is held by somebody. */
 const STATUS_HELD = 75;
@@ -30,4 +31,12 @@ export function lockDescriptor(fd: number, mode: 'shared' | 'exclusive', file: s
       resolve(status === 0 ? 'locked' : status === STATUS_HELD ? 'held' : stderr.trim() || `flock ended with status ${status}`),
     );
   });
+}
+
+/** Whether anybody holds a lock of any kind on a file, from the text of /proc/locks. Where it names devices otherwise than stat (btrfs), none is found. */
+export function hasLocks(locks: string, { dev, ino }: { readonly dev: bigint; readonly ino: bigint }): boolean {
+  const [major, minor] = deviceNumbers(dev)
+    .split(':')
+    .map((part) => Number(part).toString(16).padStart(2, '0'));
+  return locks.split('\n').some((line) => line.split(/\s+/).includes(`${major}:${minor}:${ino}`));
 }

@@ -57,6 +57,11 @@ function pidNamespace(): string {
   }
 }
 
+/** Another one after each start of the machine; undefined where it does not tell. */
+export function bootId(): string | undefined {
+  return readText('/proc/sys/kernel/random/boot_id');
+}
+
 export function currentProcess(): ProcessIdentity {
   return processIdentity(process.pid);
 }
@@ -65,7 +70,7 @@ export function currentProcess(): ProcessIdentity {
 export function processIdentity(pid: number): ProcessIdentity {
   return {
     host: hostName(),
-    bootId: readText('/proc/sys/kernel/random/boot_id') ?? UNKNOWN,
+    bootId: bootId() ?? UNKNOWN,
     pidNamespace: pidNamespace(),
     pid,
     startTicks: lookAtProcess(pid).startTicks ?? UNKNOWN,

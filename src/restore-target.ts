@@ -4,12 +4,12 @@
  */
 import { randomBytes } from 'node:crypto';
 import { type BigIntStats, constants } from 'node:fs';
-import { type FileHandle, link, open, readdir, realpath, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, link, open, realpath, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { errnoOf, ioError, TimebandError } from '../bands/errors.ts';
 import { FILE_MODE, syncDirectory } from '../bands/store/files.ts';
 import type { SessionDirectory } from '../bands/store/session-directory.ts';
-import { loopBackingFile } from '../fuse/block-image.ts';
+import { loopDeviceOver } from '../fuse/block-image.ts';
 import { deviceNumbers, readDeviceSize } from './sources/block-device.ts';
 
 export interface TargetOptions {
@@ -156,19 +156,13 @@ async function openFileTarget(target: string, facts: BigIntStats, sizeBytes: num
 }
 
 /** What lies on a loop device is perhaps mounted, and its file system knows nothing of what is written to the file. */
-async function refuseLoopFile(target: string, { dev, ino }: BigIntStats): Promise<void> {
-  for (const name of await readdir('/sys/block').catch(() => [])) {
-    const file = name.startsWith('loop') ? await loopBackingFile(name) : undefined;
-    const backing = file === undefined ? undefined : await stat(file, { bigint: true }).catch(() => undefined); // deleted, or out of our sight
-    if (backing?.dev !== dev || backing.ino !== ino) continue;
-    throw new TimebandError(
-      `${target} is in use by the loop device /dev/${name}; nothing was written. Detach it first (losetup --detach /dev/${name}).`,
-      {
-        code: 'TARGET_INVALID',
-        path: target,
-      },
-    );
-  }
+async function refuseLoopFile(target: string, facts: BigIntStats): Promise<void> {
+  const loop = await loopDeviceOver(facts);
+  if (loop === undefined) return;
+  throw new TimebandError(`${target} is in use by the loop device ${loop}; nothing was written. Detach it first (losetup --detach ${loop}).`, {
+    code: 'TARGET_INVALID',
+    path: target,
+  });
 }
 
 async function openDeviceTarget(target: string, rdev: bigint, sizeBytes: number): Promise<Target> {

@@ -4,8 +4,11 @@ import { readFile, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { errnoOf, ioError } from '../bands/errors.ts';
 import { utf8 } from '../bands/format/bytes.ts';
-import { createDirectories, replaceFile } from '../bands/store/files.ts';
+import { createDirectories, listDirectory, replaceFile } from '../bands/store/files.ts';
 import { Lock } from './locks.ts';
+
+/** Locks have names with one part more. */
+const NOTE_NAME = /^[0-9a-f]{16}\.json$/;
 
 function nameOf(place: string): string {
   return createHash('sha256').update(place).digest('hex').slice(0, 16);
@@ -41,7 +44,17 @@ export class ServiceRegistry<Record> {
   }
 
   async get(place: string): Promise<Record | undefined> {
-    const file = `${this.base(place)}.json`;
+    return await this.#read(`${this.base(place)}.json`);
+  }
+
+  /** All that are noted, whatever is there of them. */
+  async list(): Promise<Record[]> {
+    const names = (await listDirectory(this.directory)).filter((name) => NOTE_NAME.test(name));
+    const records = await Promise.all(names.sort().map((name) => this.#read(path.join(this.directory, name))));
+    return records.filter((record) => record !== undefined);
+  }
+
+  async #read(file: string): Promise<Record | undefined> {
     try {
       return JSON.parse(await readFile(file, 'utf8'));
     } catch (error) {

@@ -1,8 +1,8 @@
 /** What the command line and a process that serves something in the background tell each other over the channel between them. */
 import type { WireError } from '../../bands/workers/tasks.ts';
 
-/** The key travels over the channel: never in arguments or the environment, where others could see it. */
-export interface ServeMessage<Request> {
+/** Something of a repository. The key travels over the channel: never in arguments or the environment, where others could see it. */
+export interface RepositoryMessage<Request> {
   readonly root: string;
   readonly masterKey: Uint8Array;
   readonly request: Request;

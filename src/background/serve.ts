@@ -6,7 +6,7 @@ import { messageOf, TimebandError } from '../../bands/errors.ts';
 import { wipeKeys } from '../../bands/format/keys.ts';
 import { toWireError } from '../../bands/workers/tasks.ts';
 import { Repository } from '../repository.ts';
-import { type ServeAnswer, type ServeMessage, WANTED } from './messages.ts';
+import { type RepositoryMessage, type ServeAnswer, WANTED } from './messages.ts';
 
 /** What is up. */
 export interface Service {
@@ -16,12 +16,25 @@ export interface Service {
   down(): Promise<void>;
 }
 
-export type Serve<Request> = (repository: Repository, request: Request, log: (line: string) => void) => Promise<Service>;
+/** Brings up what a message asks for. */
+export type Serve<Message> = (message: Message, log: (line: string) => void) => Promise<Service>;
+
+/** Brings up something of a repository. */
+export function serveFrom<Request>(
+  serve: (repository: Repository, request: Request, log: (line: string) => void) => Promise<Service>,
+): Serve<RepositoryMessage<Request>> {
+  return async ({ root, masterKey, request }, log) => {
+    const repository = await Repository.open(root, { masterKey });
+    wipeKeys(masterKey);
+    const service = await serve(repository, request, log);
+    return { gone: service.gone.finally(() => repository.close()), down: () => service.down() };
+  };
+}
 
 /** Waits for the command's message, and serves what it asks for. The whole of a program. */
-export function serveInBackground<Request>(serve: Serve<Request>): void {
+export function serveInBackground<Message>(serve: Serve<Message>): void {
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined); // a log that cannot be written ends no service
-  process.once('message', (message: ServeMessage<Request>) => {
+  process.once('message', (message: Message) => {
     run(serve, message).catch((error: unknown) => {
       log(messageOf(error));
       const known = error instanceof TimebandError ? error : new TimebandError(messageOf(error), { code: 'MOUNT_FAILED', cause: error });
@@ -52,17 +65,14 @@ function hangUp(): void {
   if (process.connected) process.disconnect();
 }
 
-async function run<Request>(serve: Serve<Request>, { root, masterKey, request }: ServeMessage<Request>): Promise<void> {
-  const repository = await Repository.open(root, { masterKey });
-  wipeKeys(masterKey);
-  const service = await serve(repository, request, log);
+async function run<Message>(serve: Serve<Message>, message: Message): Promise<void> {
+  const service = await serve(message, log);
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => takeDown(service));
   const wanted = isWanted();
   answer({ isUp: true });
   if (!(await wanted)) takeDown(service);
   hangUp();
   await service.gone;
-  repository.close();
 }
 
 function takeDown(service: Service): void {

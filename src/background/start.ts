@@ -7,7 +7,7 @@ import { ioError, TimebandError } from '../../bands/errors.ts';
 import { FILE_MODE } from '../../bands/store/files.ts';
 import { fromWireError } from '../../bands/workers/tasks.ts';
 import { type ProcessIdentity, processIdentity } from '../host.ts';
-import { type ServeAnswer, type ServeMessage, WANTED } from './messages.ts';
+import { type ServeAnswer, WANTED } from './messages.ts';
 
 /** A server lives for days and makes little garbage: V8 and glibc need not set tens of megabytes aside for it. */
 const SMALL_NURSERY = '--max-semi-space-size=2';
@@ -26,8 +26,8 @@ export interface StartOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** @throws TimebandError as the server found it, MOUNT_FAILED with what it logged, or INTERRUPTED; the process has then ended */
-export async function startServer<Request>(message: ServeMessage<Request>, options: StartOptions): Promise<void> {
+/** @param message what the program is told to serve @throws TimebandError as the server found it, MOUNT_FAILED with what it logged, or INTERRUPTED; the process has then ended */
+export async function startServer<Message extends object>(message: Message, options: StartOptions): Promise<void> {
   const { logFile, onStarted, signal } = options;
   throwIfInterrupted(signal);
   const child = await forkServer(fileURLToPath(options.program), logFile);
@@ -78,7 +78,7 @@ async function forkServer(program: string, logFile: string): Promise<ChildProces
 }
 
 /** Its answer; undefined if it ended without. */
-function ask(child: ChildProcess, message: ServeMessage<unknown>): Promise<ServeAnswer | undefined> {
+function ask(child: ChildProcess, message: object): Promise<ServeAnswer | undefined> {
   return new Promise((resolve) => {
     child.once('message', (value: ServeAnswer) => resolve(value));
     child.once('exit', () => resolve(undefined));
@@ -89,7 +89,7 @@ function ask(child: ChildProcess, message: ServeMessage<unknown>): Promise<Serve
 }
 
 /** @returns whether the process is there to be told */
-function tell(child: ChildProcess, message: ServeMessage<unknown> | typeof WANTED): Promise<boolean> {
+function tell(child: ChildProcess, message: object | typeof WANTED): Promise<boolean> {
   return new Promise((resolve) => {
     if (child.connected) child.send(message, (error) => resolve(error === null));
     else resolve(false);

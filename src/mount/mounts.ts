@@ -5,7 +5,7 @@ import { startServer } from '../background/start.ts';
 import type { ProcessIdentity } from '../host.ts';
 import type { Repository } from '../repository.ts';
 import { mountPointName } from './mount-point.ts';
-import { MountRegistry } from './registry.ts';
+import { detachCommand, type MountRecord, MountRegistry } from './registry.ts';
 import { clearRemains, isFuseMounted, takeDownFuse } from './take-down.ts';
 
 /** The program that serves a mount. */
@@ -27,19 +27,43 @@ export interface MountRepositoryOptions extends BackgroundMountOptions {
 
 /** Mounts all volumes and sessions in the background. @throws TimebandError MOUNT_FAILED, MOUNT_BUSY, LOCKED, FUSE_UNAVAILABLE, INTERRUPTED */
 export async function mountRepository(repository: Repository, options: MountRepositoryOptions): Promise<string> {
+  const { allowOther = false, cacheBytes, scratchFolder } = options;
+  const { root } = repository.layout;
+  return await mountInBackground({ ...options, command: 'mount' }, (mountPoint) => ({
+    record: { repository: root },
+    program: MOUNT_PROGRAM,
+    message: {
+      root,
+      masterKey: repository.exportMasterKey(),
+      request: { mountPoint, allowOther, cacheBytes, only: undefined, scratchFolder },
+    },
+  }));
+}
+
+/** What a mount in the background serves, and what is noted of it. */
+export interface BackgroundMount {
+  readonly record: Pick<MountRecord, 'repository' | 'attached'>;
+  /** The module that serves it, and what it is told. */
+  readonly program: URL;
+  readonly message: object;
+}
+
+/** Starts a process that serves a mount, and notes it. @returns the mount point */
+export async function mountInBackground(
+  options: Pick<BackgroundMountOptions, 'stateDirectory' | 'directory' | 'signal'> & { readonly command: string },
+  describe: (mountPoint: string) => BackgroundMount,
+): Promise<string> {
   const directory = await mountPointName(options.directory);
   const registry = new MountRegistry(options.stateDirectory);
-  await using _lock = await registry.lock(directory, 'mount');
+  await using _lock = await registry.lock(directory, options.command);
   await checkNotMounted(directory);
   await clearRemains(registry, directory);
-  const { allowOther = false, cacheBytes, scratchFolder } = options;
-  const request = { mountPoint: directory, allowOther, cacheBytes, only: undefined, scratchFolder };
-  const record = { repository: repository.layout.root, fusePoint: directory, opened: undefined };
-  const message = { root: repository.layout.root, masterKey: repository.exportMasterKey(), request };
-  const onStarted = (server: ProcessIdentity): Promise<void> => registry.put(directory, { ...record, server });
+  const { record, program, message } = describe(directory);
+  const onStarted = (server: ProcessIdentity): Promise<void> =>
+    registry.put(directory, { ...record, fusePoint: directory, opened: undefined, server });
   try {
     await startServer(message, {
-      program: MOUNT_PROGRAM,
+      program,
       path: directory,
       logFile: await registry.newLogFile(directory),
       onStarted,
@@ -70,6 +94,11 @@ export async function unmountRepository(stateDirectory: string, target: string):
   const record = await registry.get(directory);
   if (record?.opened !== undefined)
     throw new TimebandError(`${directory} was opened with "timeband open"; take it down with "timeband close ${directory}".`, {
+      code: 'MOUNT_BUSY',
+      path: directory,
+    });
+  if (record?.attached !== undefined)
+    throw new TimebandError(`${directory} was attached; take it down with "timeband ${detachCommand(record.attached)} ${directory}".`, {
       code: 'MOUNT_BUSY',
       path: directory,
     });

@@ -1,5 +1,5 @@
 /** The process behind a mount in the background. */
-import { serveInBackground } from '../background/serve.ts';
+import { serveFrom, serveInBackground } from '../background/serve.ts';
 import { serveMount } from './serve.ts';
 
-serveInBackground(serveMount);
+serveInBackground(serveFrom(serveMount));

@@ -3,7 +3,7 @@ import { rmdir } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoOf, ioError, TimebandError } from '../../bands/errors.ts';
 import { detachLoop, loopsOver } from '../../fuse/block-image.ts';
-import { isDeadMount, mountsAt, unmountPath } from '../../fuse/mount-table.ts';
+import { FUSE_TYPE, isDeadMount, mountsAt, unmountPath } from '../../fuse/mount-table.ts';
 import { stateOf } from '../host.ts';
 import { mountPointName } from './mount-point.ts';
 import type { MountRecord, MountRegistry } from './registry.ts';
@@ -13,7 +13,7 @@ const BUSY_WAIT_MS = 5_000;
 const POLL_MS = 25;
 
 export function isFuseMounted(fusePoint: string): boolean {
-  return mountsAt(fusePoint).some((entry) => entry.type === 'fuse.timeband');
+  return mountsAt(fusePoint).some((entry) => entry.type === FUSE_TYPE);
 }
 
 /**

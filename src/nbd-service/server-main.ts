@@ -1,5 +1,5 @@
 /** The process behind an NBD server in the background. */
-import { serveInBackground } from '../background/serve.ts';
+import { serveFrom, serveInBackground } from '../background/serve.ts';
 import { serveNbd } from './serve.ts';
 
-serveInBackground(serveNbd);
+serveInBackground(serveFrom(serveNbd));
