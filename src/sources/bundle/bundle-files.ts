@@ -11,9 +11,9 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { errnoOf, ioError, messageOf, TimebandError, withPath } from '../../../bands/errors.ts';
 import { bandCountOf, checkVolumeSize, SECTOR_BYTES } from '../../../bands/format/geometry.ts';
 import { type BandStamp, byIndex } from './band-record.ts';
-import { type PlistDict, parsePlist } from './plist.ts';
+import { encodePlist, type PlistDict, parsePlist } from './plist.ts';
 
-const PLIST_FILES = ['Info.plist', 'Info.bckup'] as const;
+export const PLIST_FILES = ['Info.plist', 'Info.bckup'] as const;
 const MAX_PLIST_BYTES = 1_048_576;
 const BUNDLE_TYPE = 'com.apple.diskimage.sparsebundle';
 const BACKING_STORE_VERSION = 1;
@@ -21,6 +21,19 @@ const MIN_BAND_BYTES = 1_048_576;
 const MAX_BAND_BYTES = 8_589_934_592;
 /** So many files are looked at before others get their turn. */
 const STATS_AT_ONCE = 1024;
+
+/** The text of the Info.plist of a plain bundle. @throws TimebandError SOURCE_INVALID for sizes that no bundle can have */
+export function encodeBundlePlist({ sizeBytes, bandBytes }: Pick<BundleInfo, 'sizeBytes' | 'bandBytes'>): string {
+  const text = encodePlist({
+    CFBundleInfoDictionaryVersion: '6.0',
+    'band-size': bandBytes,
+    'bundle-backingstore-version': BACKING_STORE_VERSION,
+    'diskimage-bundle-type': BUNDLE_TYPE,
+    size: sizeBytes,
+  });
+  describe(parsePlist(text));
+  return text;
+}
 
 export interface BundleInfo {
   readonly sizeBytes: number;

@@ -30,6 +30,26 @@ function malformed(what: string): TimebandError {
   return new TimebandError(`not a property list in XML: ${what}`, { code: 'SOURCE_INVALID' });
 }
 
+/** The text of a property list of strings and whole numbers, as Apple's software writes it; keys as they come. */
+export function encodePlist(dict: Readonly<Record<string, string | number>>): string {
+  const lines = Object.entries(dict).flatMap(([key, value]) => [
+    `\t<key>${escapeText(key)}</key>`,
+    typeof value === 'number' ? `\t<integer>${value}</integer>` : `\t<string>${escapeText(value)}</string>`,
+  ]);
+  return `<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE plist PUBLIC "-//Apple//DTD PLIST 1.0//EN" "http://www.apple.com/DTDs/PropertyList-1.0.dtd">
+<plist version="1.0">
+<dict>
+${lines.join('\n')}
+</dict>
+</plist>
+`;
+}
+
+function escapeText(text: string): string {
+  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&gt;');
+}
+
 class Reader {
   readonly #text: string;
   #at = 0;

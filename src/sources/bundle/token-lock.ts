@@ -21,17 +21,17 @@ export class TokenLock {
   }
 
   /**
-   * Takes the lock, shared, without waiting.
-   * @throws TimebandError LOCKED if the bundle is attached, SOURCE_INVALID if it is encrypted, TOOL_MISSING
+   * Takes the lock without waiting: shared to read the bundle, exclusive to attach it.
+   * @throws TimebandError LOCKED if the bundle is attached (or, for an exclusive lock, read), SOURCE_INVALID if it is encrypted, TOOL_MISSING
    */
-  static async take(token: string): Promise<TokenLock> {
+  static async take(token: string, mode: 'shared' | 'exclusive' = 'shared'): Promise<TokenLock> {
     const handle = await openToken(token);
     if (handle === undefined)
       return new TokenLock(undefined, [`${token} is missing, so whether the bundle is attached cannot be told. Attach it nowhere while it is read.`]);
     try {
       await refuseEncrypted(handle, token);
-      const outcome = await lockDescriptor(handle.fd, 'shared', token);
-      if (outcome === 'held') throw await attached(handle, token);
+      const outcome = await lockDescriptor(handle.fd, mode, token);
+      if (outcome === 'held') throw await inUse(handle, token, mode);
       const warnings =
         outcome === 'locked'
           ? []
@@ -70,13 +70,15 @@ async function refuseEncrypted(handle: FileHandle, token: string): Promise<void>
   );
 }
 
-async function attached(handle: FileHandle, token: string): Promise<TimebandError> {
+async function inUse(handle: FileHandle, token: string, mode: 'shared' | 'exclusive'): Promise<TimebandError> {
   const { ino } = await handle.stat();
   const pid = lockHolder(await readFile('/proc/locks', 'utf8').catch(() => ''), ino); // not Linux: it stays unnamed
-  return new TimebandError(
-    `the bundle is attached${pid === undefined ? '' : ` by process ${pid}`} (${token} is locked): what is read would be torn. Detach it, or sync the attached device, and run sync again.`,
-    { code: 'LOCKED', path: token },
-  );
+  const by = pid === undefined ? '' : ` by process ${pid}`;
+  const message =
+    mode === 'shared'
+      ? `the bundle is attached${by} (${token} is locked): what is read would be torn. Detach it, or sync the attached device, and run sync again.`
+      : `the bundle is in use${by} (${token} is locked): it is attached already, or being synced. Nothing was attached.`;
+  return new TimebandError(message, { code: 'LOCKED', path: token });
 }
 
 /** The process that holds an flock on the file of inode `ino`, from the text of /proc/locks. */

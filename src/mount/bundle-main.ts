@@ -1,0 +1,14 @@
+/** The process behind a live bundle. */
+import { serveInBackground } from '../background/serve.ts';
+import { LiveBundle } from '../bundle/live-bundle.ts';
+import { type ImageRequest, serveImage } from './serve-image.ts';
+
+export interface BundleRequest extends ImageRequest {
+  readonly location: string;
+}
+
+serveInBackground(async ({ location, ...request }: BundleRequest, log) => {
+  const bundle = await LiveBundle.open(location);
+  for (const warning of bundle.warnings) log(warning);
+  return await serveImage({ image: bundle, label: `timeband-bundle:${bundle.path}`, close: () => bundle.close() }, request, log);
+});
