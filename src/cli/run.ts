@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 import { type ErrorCode, firstError, TimebandError } from '../../bands/errors.ts';
 import { VERSION } from '../version.ts';
 import { addBreakLock } from './commands/break-lock.ts';
+import { addBundle } from './commands/bundle.ts';
 import { addCheck } from './commands/check.ts';
 import { addCopy } from './commands/copy.ts';
 import { addDelete } from './commands/delete.ts';
@@ -19,6 +20,7 @@ import { addSessions } from './commands/sessions.ts';
 import { addForgetSource, addSources } from './commands/sources.ts';
 import { addStats } from './commands/stats.ts';
 import { addSync } from './commands/sync.ts';
+import { addTrack } from './commands/track.ts';
 import { addVolumes } from './commands/volumes.ts';
 import { addWithLock } from './commands/with-lock.ts';
 import { addCommonOptions, CommandContext, type CommonOptions } from './context.ts';
@@ -49,7 +51,7 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
     .configureOutput({ writeOut: (text) => terminal.stdout.write(text), writeErr: (text) => terminal.stderr.write(text) });
   addCommonOptions(program);
   const define: Define = (usage, description, build, action) => {
-    const command = addCommonOptions(build(program.command(usage).description(description)));
+    const command = addCommonOptions(build(parentOf(program, usage).command(lastWords(usage)).description(description)));
     command.action(async (...values: unknown[]) => {
       const options: Readonly<Record<string, unknown>> & CommonOptions = command.optsWithGlobals();
       isJson = options.json === true;
@@ -77,6 +79,8 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
     addLabels,
     addMount,
     addOpen,
+    addTrack,
+    addBundle,
     addServeNbd,
     addWithLock,
     addBreakLock,
@@ -89,6 +93,24 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
     if (error instanceof CommanderError) return reportUsage(error, argv, terminal);
     return report(firstError(error), terminal, { isJson, isDebug });
   }
+}
+
+/** Commands of two words, and what a group of them is about. */
+const GROUPS: Readonly<Record<string, string>> = {
+  track: 'disk images that keep track of what is written to them',
+  bundle: 'sparse bundles as disks that can be written',
+};
+
+function parentOf(program: Command, usage: string): Command {
+  const [name = ''] = usage.split(' ');
+  const description = GROUPS[name];
+  if (description === undefined) return program;
+  return program.commands.find((command) => command.name() === name) ?? program.command(name).description(description);
+}
+
+function lastWords(usage: string): string {
+  const [name = '', ...rest] = usage.split(' ');
+  return GROUPS[name] === undefined ? usage : rest.join(' ');
 }
 
 /** Commander has told it on stderr, or shown the help that was asked for; with --json there is a document, too. */

@@ -9,10 +9,21 @@ import { qcow2Driver } from './qcow2/qcow2-source.ts';
 import { reflinkDriver } from './reflink/reflink-source.ts';
 import { SOURCE_KINDS, type SourceContext, type SourceDriver, type SourceKind, type SourceView } from './source.ts';
 import { notFound } from './source-file.ts';
+import { trackedDriver } from './tracked/tracked-source.ts';
 import { zfsDriver } from './zfs/zfs-source.ts';
 
 /** The drivers, best first: the first that applies is taken. */
-const DRIVERS: readonly SourceDriver[] = [nbdDriver, qcow2Driver, zfsDriver, bundleDriver, reflinkDriver, lvmThinDriver, deviceDriver, imageDriver];
+const DRIVERS: readonly SourceDriver[] = [
+  nbdDriver,
+  trackedDriver,
+  qcow2Driver,
+  zfsDriver,
+  bundleDriver,
+  reflinkDriver,
+  lvmThinDriver,
+  deviceDriver,
+  imageDriver,
+];
 
 export interface SourceChoice {
   readonly driver: SourceDriver;

@@ -14,7 +14,7 @@ import type { ByteRange } from '../../bands/format/geometry.ts';
 import type { BandInput } from '../../bands/workers/tasks.ts';
 import type { DataMap } from './data-map.ts';
 
-export const SOURCE_KINDS = ['image', 'device', 'reflink', 'lvm-thin', 'bundle', 'qcow2', 'nbd', 'zfs'] as const;
+export const SOURCE_KINDS = ['image', 'device', 'tracked', 'reflink', 'lvm-thin', 'bundle', 'qcow2', 'nbd', 'zfs'] as const;
 export type SourceKind = (typeof SOURCE_KINDS)[number];
 
 /** What may differ from the base session. */
