@@ -1,6 +1,6 @@
 /** What the project has to reach against other tools, as ratios of measured rows. Pure. */
 import type { Row } from './report.ts';
-import { NBDKIT, STEP, TOLD, WITH_SYNC } from './step-titles.ts';
+import { NBDKIT, PASSTHROUGH, STEP, TOLD, WITH_SYNC } from './step-titles.ts';
 
 const MIB = 1_048_576;
 const OURS = 'timeband';
@@ -29,6 +29,8 @@ const SPEED_TARGETS: readonly SpeedTarget[] = [
   { step: STEP.loop, times: {} },
   { step: STEP.visible, times: {} },
   { step: STEP.verify, times: {} },
+  { step: STEP.writtenInOrder, times: { [PASSTHROUGH]: 0.8 } },
+  { step: STEP.writtenRandomly, times: { [PASSTHROUGH]: 0.8 } },
   { step: STEP.reflink, times: { 'borg-fixed': 10, 'borg-default': 10, restic: 10 } },
 ];
 const MAX_STORED = 1.05;

@@ -1,6 +1,6 @@
 /** What a run of the benchmark is asked to do. */
 
-export const STEP_NAMES = ['raw', 'first', 'touched', 'incremental', 'restore', 'mount', 'nbd', 'verify', 'hardlinks', 'reflink'] as const;
+export const STEP_NAMES = ['raw', 'first', 'touched', 'incremental', 'restore', 'mount', 'nbd', 'verify', 'hardlinks', 'reflink', 'writes'] as const;
 export type StepName = (typeof STEP_NAMES)[number];
 
 export const PEER_NAMES = ['borg', 'restic'] as const;

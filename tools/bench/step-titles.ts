@@ -13,6 +13,8 @@ export const STEP = {
   verify: 'verify all data',
   linked: 'ten bands changed',
   reflink: 'incremental, on XFS',
+  writtenInOrder: 'write in order, then fsync',
+  writtenRandomly: 'write random 4 KiB, fsync every 32',
   look: 'what changed, on XFS',
   unchangedLarge: 'nothing changed, on XFS',
 } as const;
@@ -22,6 +24,12 @@ export const NBDKIT = 'nbdkit memory';
 
 /** Behind a tool's name: the time until its files are durable is counted, too. */
 export const WITH_SYNC = ' + sync -f';
+
+/** The file system that only hands on, which a tracked image is held against. */
+export const PASSTHROUGH = 'fuse-native passthrough';
+
+/** The row of a live bundle. */
+export const BUNDLE = 'timeband, bundle';
 
 /** The row of a sync that is told what changed. */
 export const TOLD = 'timeband, told';

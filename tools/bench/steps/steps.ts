@@ -10,6 +10,7 @@ import { rawLimits } from './raw-limits.ts';
 import { reflink } from './reflink.ts';
 import { restoreAll } from './restore.ts';
 import { verifyAll } from './verify.ts';
+import { writes } from './writes.ts';
 
 type Step = (context: BenchContext) => Promise<void>;
 
@@ -24,6 +25,7 @@ const STEPS: readonly (readonly [name: StepName, run: Step])[] = [
   ['verify', verifyAll],
   ['hardlinks', hardlinks],
   ['reflink', reflink],
+  ['writes', writes],
 ];
 /** What these read must have been backed up. */
 const NEEDS_BACKUP: ReadonlySet<StepName> = new Set(['touched', 'incremental', 'restore', 'mount', 'nbd', 'verify']);
