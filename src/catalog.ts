@@ -1,6 +1,6 @@
 /**
- * The catalog: this machine's LevelDB database beside the repository. It caches index pages and manifests and remembers
- * sources and the newest session of each volume. All of it but the last can be rebuilt from the repository.
+ * The catalog: this machine's LevelDB database beside the repository. It caches index pages and what lists show of
+ * sessions, and remembers sources and the newest session of each volume. All of it but the last can be rebuilt from the repository.
  *
  * LevelDB lets one process in at a time, so the database is open only while something is asked of it: two syncs and a
  * mount take turns within milliseconds. A catalog that cannot be had is done without, never waited for long.
@@ -179,16 +179,25 @@ export class Catalog {
     if (puts.length > 0) await this.#use((database) => database.batch(puts));
   }
 
-  /** A manifest's plaintext, if it was kept for a file of exactly this stamp. */
-  async manifest(volumeId: string, sessionId: string, stamp: string): Promise<Uint8Array | undefined> {
-    const value = await this.#use((database) => database.get(`manifest!${volumeId}!${sessionId}`));
-    const prefix = utf8(`${stamp}\n`);
-    return value !== undefined && equalBytes(value.subarray(0, prefix.length), prefix) ? value.slice(prefix.length) : undefined;
+  /** What was kept of sessions for lists, by session id. */
+  async sessions(volumeId: string, sessionIds: readonly string[]): Promise<Map<string, Uint8Array>> {
+    const values = await this.#use((database) => database.getMany(sessionIds.map((id) => sessionKey(volumeId, id))));
+    const kept = new Map<string, Uint8Array>();
+    for (const [i, id] of sessionIds.entries()) {
+      const value = values?.[i];
+      if (value !== undefined) kept.set(id, value);
+    }
+    return kept;
   }
 
-  async rememberManifest(volumeId: string, sessionId: string, kept: { readonly stamp: string; readonly plain: Uint8Array }): Promise<void> {
-    await this.#use((database) => database.put(`manifest!${volumeId}!${sessionId}`, concat(utf8(`${kept.stamp}\n`), kept.plain)));
+  async rememberSessions(volumeId: string, kept: ReadonlyMap<string, Uint8Array>): Promise<void> {
+    const puts = [...kept].map(([id, value]) => ({ type: 'put' as const, key: sessionKey(volumeId, id), value }));
+    if (puts.length > 0) await this.#use((database) => database.batch(puts));
   }
+}
+
+function sessionKey(volumeId: string, sessionId: string): string {
+  return `session!${volumeId}!${sessionId}`;
 }
 
 function pageKey(volumeId: string, pageNumber: number): string {
