@@ -38,7 +38,14 @@ export async function summarizeSessions(volume: Volume, { catalog, withSizes = f
     summaries[at] = await list.summarize(at);
   });
   await catalog?.rememberSessions(volume.id, list.fresh);
-  return summaries;
+  return await withoutDeleted(volume, summaries);
+}
+
+/** Without the sessions that were deleted while they were looked at: they are not damaged. */
+async function withoutDeleted(volume: Volume, summaries: readonly SessionSummary[]): Promise<SessionSummary[]> {
+  if (summaries.every(({ problem }) => problem === undefined)) return [...summaries];
+  const ids = new Set(await volume.sessionIds());
+  return summaries.filter(({ session, problem }) => problem === undefined || ids.has(session));
 }
 
 /** What tells a manifest file from another at its place: inode, size and time. Undefined: there is none. */
