@@ -36,6 +36,7 @@ const FAST_SCRYPT = { logN: 10, r: 8, p: 1 } as const;
 const MAX_SESSIONS = 12;
 /** Until a command was measured: from its start, and from the first thing that it does to the repository. */
 const FIRST_GUESS_MS = { total: 600, work: 200 } as const;
+const LONGER = 1.2;
 
 export async function runKills(options: KillOptions): Promise<KillReport> {
   const run = new KillRun(options);
@@ -104,6 +105,7 @@ class KillRun {
     counts[isKilled ? outcome : 'ended']++;
     if (isKilled) this.kills++;
     else if (outcome !== 'all') violated('it ended with 0 and did not do all');
+    if (isKilled && outcome === 'none') this.#waitLonger(command.name);
     if (isKilled) this.#options.tell(`${this.kills}: ${command.name}, done: ${outcome}`);
     if (plan.verifyAgain !== undefined) {
       await this.#succeed(plan.args);
@@ -145,6 +147,12 @@ class KillRun {
     guess.total = end.durationMs;
     if (!isBlind) guess.work = Math.max(5, end.durationMs - workMs);
     return false;
+  }
+
+  /** The machine is slower than it was: later moments are to be met, too. */
+  #waitLonger(name: string): void {
+    const { total, work } = this.#measured.get(name) ?? FIRST_GUESS_MS;
+    this.#measured.set(name, { total: total * LONGER, work: work * LONGER });
   }
 
   async #wait(started: Started, ms: number): Promise<void> {
