@@ -1,6 +1,6 @@
 /**
- * The catalog: this machine's LevelDB database beside the repository. It caches index pages and what lists show of
- * sessions, and remembers sources and the newest session of each volume. All of it but the last can be rebuilt from the repository.
+ * The catalog: this machine's LevelDB database beside the repository. It caches index pages, manifests and what
+ * lists show of sessions, and remembers sources and the newest session of each volume. All of it but the last can be rebuilt from the repository.
  *
  * LevelDB lets one process in at a time, so the database is open only while something is asked of it: two syncs and a
  * mount take turns within milliseconds. A catalog that cannot be had is done without, never waited for long.
@@ -191,8 +191,29 @@ export class Catalog {
   }
 
   async rememberSessions(volumeId: string, kept: ReadonlyMap<string, Uint8Array>): Promise<void> {
-    const puts = [...kept].map(([id, value]) => ({ type: 'put' as const, key: sessionKey(volumeId, id), value }));
-    if (puts.length > 0) await this.#use((database) => database.batch(puts));
+    await this.#putAll([...kept].map(([id, value]) => ({ key: sessionKey(volumeId, id), value })));
+  }
+
+  /** The plaintext that was seen last of a session's manifest. */
+  async manifest(volumeId: string, sessionId: string): Promise<Uint8Array | undefined> {
+    return await this.#use((database) => database.get(`manifest!${volumeId}!${sessionId}`));
+  }
+
+  /** @param manifests plaintexts, by session id */
+  async rememberManifests(volumeId: string, manifests: ReadonlyMap<string, Uint8Array>): Promise<void> {
+    await this.#putAll([...manifests].map(([id, value]) => ({ key: `manifest!${volumeId}!${id}`, value })));
+  }
+
+  /** Drops what was cached of a volume: manifests, lists and index pages. What was seen and where it came from, is no cache and stays. */
+  async dropCaches(volumeId: string): Promise<void> {
+    for (const kind of ['manifest', 'session', 'page']) {
+      const range = { gte: `${kind}!${volumeId}!`, lt: `${kind}!${volumeId}"` }; // '"' follows '!'
+      await this.#use((database) => database.clear(range));
+    }
+  }
+
+  async #putAll(entries: readonly { readonly key: string; readonly value: Uint8Array }[]): Promise<void> {
+    if (entries.length > 0) await this.#use((database) => database.batch(entries.map((entry) => ({ type: 'put' as const, ...entry }))));
   }
 }
 

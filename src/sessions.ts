@@ -2,6 +2,7 @@
 import path from 'node:path';
 import { messageOf, TimebandError } from '../bands/errors.ts';
 import type { Labels } from '../bands/format/labels.ts';
+import { type Manifest, manifestCodec } from '../bands/format/manifest.ts';
 import { statIfPresent } from '../bands/store/files.ts';
 import { SESSION_FILES } from '../bands/store/session-directory.ts';
 import { forEachBounded } from '../bands/workers/bounded.ts';
@@ -37,6 +38,7 @@ export async function summarizeSessions(volume: Volume, { catalog, withSizes = f
   await forEachBounded(ids.keys(), AT_ONCE, async (at) => {
     summaries[at] = await list.summarize(at);
   });
+  await catalog?.rememberManifests(volume.id, list.manifests);
   await catalog?.rememberSessions(volume.id, list.fresh);
   return await withoutDeleted(volume, summaries);
 }
@@ -81,6 +83,8 @@ interface Known {
 class SessionList {
   /** What the catalog does not have yet. */
   readonly fresh: Map<string, Uint8Array> = new Map();
+  /** Manifests that were read: a repair may need them. */
+  readonly manifests: Map<string, Uint8Array> = new Map();
   readonly #volume: Volume;
   readonly #known: Known;
   readonly #open: OpenSession;
@@ -111,10 +115,16 @@ class SessionList {
     const neighbours = [at - 1, at + 1].map((i) => `${ids[i] ?? ''} ${stamps[i] ?? ''}`).join(' | ');
     const knownSizes = known?.sizes?.neighbours === neighbours ? known.sizes.of : undefined;
     if (known !== undefined && (knownSizes !== undefined || !withSizes)) return { facts: known.facts, sizes: withSizes ? knownSizes : undefined };
-    const facts = known?.facts ?? (await this.#open(session)).manifest;
+    const facts = known?.facts ?? (await this.#readManifest(session));
     const sizes = withSizes ? await sizesAt(ids, at, this.#open) : undefined;
     const keptSizes = sizes === undefined ? undefined : { neighbours, of: sizes };
     if (stamp !== undefined) this.fresh.set(session, keptFactsCodec.encode({ stamp, facts, sizes: keptSizes }));
     return { facts, sizes };
+  }
+
+  async #readManifest(session: string): Promise<Manifest> {
+    const { manifest } = await this.#open(session);
+    this.manifests.set(session, manifestCodec.encode(manifest));
+    return manifest;
   }
 }
