@@ -31,6 +31,8 @@ export interface Plan {
 /** What plans are made from. */
 export interface Scene {
   readonly folder: string;
+  /** Where copies go. */
+  readonly secondRepository: string;
   readonly random: SeededRandom;
   readonly state: RepositoryState;
   /** By the name that the volume was made with. */
@@ -173,6 +175,12 @@ function planInPlace(scene: Scene): Plan | undefined {
   };
 }
 
+/** Into a second repository; once it is through, that one is whole and has the same bytes. */
+function planCopy(scene: Scene): Plan | undefined {
+  const volume = anyVolume(scene);
+  return volume && { args: ['copy', volume.name, '--to', scene.secondRepository], effect: {}, verifyAgain: () => undefined };
+}
+
 /** Every command that writes. A new one is added here. */
 export const KILL_COMMANDS: readonly KillCommand[] = [
   { name: 'sync', weight: 6, plan: (scene) => planTaggedSync(scene) },
@@ -208,6 +216,8 @@ export const KILL_COMMANDS: readonly KillCommand[] = [
   { name: 'rename', weight: 1, plan: planRename },
   { name: 'restore', weight: 1, plan: planRestore },
   { name: 'restore --in-place', weight: 2, plan: planInPlace },
+  { name: 'check --repair', weight: 2, plan: () => ({ args: ['check', '--repair'], effect: {} }) },
+  { name: 'copy', weight: 2, plan: planCopy },
   { name: 'check --data', weight: 1, plan: () => ({ args: ['check', '--data'], effect: {} }) },
 ];
 

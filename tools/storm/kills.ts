@@ -61,6 +61,7 @@ class KillRun {
   readonly #options: KillOptions;
   readonly #random: SeededRandom;
   readonly #repository: string;
+  readonly #second: string;
   readonly #machine: Machine;
   readonly #pool = new BandPool();
   readonly #images = new Map<string, ScratchImage>();
@@ -75,12 +76,22 @@ class KillRun {
     this.#options = options;
     this.#random = new SeededRandom(options.seed);
     this.#repository = path.join(options.folder, 'repository');
+    this.#second = path.join(options.folder, 'second');
     const state = path.join(options.folder, 'state');
-    this.#machine = { env: { ...process.env, TIMEBAND_REPO: this.#repository, TIMEBAND_PASSPHRASE: PASSPHRASE, TIMEBAND_STATE_DIR: state } };
+    this.#machine = {
+      env: {
+        ...process.env,
+        TIMEBAND_REPO: this.#repository,
+        TIMEBAND_PASSPHRASE: PASSPHRASE,
+        TIMEBAND_TO_PASSPHRASE: PASSPHRASE,
+        TIMEBAND_STATE_DIR: state,
+      },
+    };
   }
 
   async prepare(): Promise<void> {
     await Repository.init(this.#repository, { passphrase: PASSPHRASE, scrypt: FAST_SCRYPT });
+    await Repository.init(this.#second, { passphrase: PASSPHRASE, scrypt: FAST_SCRYPT });
     this.#opened = await Repository.open(this.#repository, { passphrase: PASSPHRASE });
     for (let i = 0; i < 2; i++) await this.#complete(planFirstSync(this.#scene()));
   }
@@ -91,7 +102,14 @@ class KillRun {
   }
 
   #scene(): Scene {
-    return { folder: this.#options.folder, random: this.#random, state: this.#state, images: this.#images, imageOf: this.#imageOf };
+    return {
+      folder: this.#options.folder,
+      secondRepository: this.#second,
+      random: this.#random,
+      state: this.#state,
+      images: this.#images,
+      imageOf: this.#imageOf,
+    };
   }
 
   /** One command, killed if it does not end before; then one that must succeed. */
@@ -181,6 +199,14 @@ class KillRun {
     return outcome;
   }
 
+  /** What was copied is what was copied from, byte for byte; deleted sessions may still be there. */
+  async #verifyCopies(): Promise<void> {
+    using second = await Repository.open(this.#second, { passphrase: PASSPHRASE });
+    const originals = new Map([...this.#state.values()].flatMap(({ sessions }) => sessions.map(({ id, digest }) => [id, digest])));
+    for (const { name, sessions } of (await observe(second, this.#pool)).values())
+      for (const { id, digest } of sessions) if ((originals.get(id) ?? digest) !== digest) violated(`the copy of ${name}@${id} has other bytes`);
+  }
+
   async #observe(digests?: Map<string, string>): Promise<RepositoryState> {
     if (this.#opened === undefined) throw new RangeError('repository: not open');
     return await observe(this.#opened, this.#pool, digests);
@@ -211,6 +237,7 @@ class KillRun {
     this.last = 'at the end';
     for (const volume of this.#state.values()) await this.#complete(planSync(this.#scene(), volume));
     compareStates({ before: this.#state, after: await this.#observe(), effect: {} }); // every session restored once more
+    await this.#verifyCopies();
     const left = leftovers(this.#repository);
     if (left.length > 0) violated(`left behind at the end: ${left.join(', ')}`);
     await this.#succeed(['break-lock']);
