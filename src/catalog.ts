@@ -1,6 +1,6 @@
 /**
- * The catalog: this machine's LevelDB database beside the repository. It caches index pages and manifests and remembers
- * sources and the newest session of each volume. All of it but the last can be rebuilt from the repository.
+ * The catalog: this machine's LevelDB database beside the repository. It caches index pages, manifests and what
+ * lists show of sessions, and remembers sources and the newest session of each volume. All of it but the last can be rebuilt from the repository.
  *
  * LevelDB lets one process in at a time, so the database is open only while something is asked of it: two syncs and a
  * mount take turns within milliseconds. A catalog that cannot be had is done without, never waited for long.
@@ -19,7 +19,6 @@ type Database = Level<string, Uint8Array>;
 
 const OPEN_ATTEMPTS = 60;
 const RETRY_MS = 25;
-const NEWLINE = 0x0a;
 /** The database is closed after this long without a request, so that others get their turn. */
 const IDLE_MS = 40;
 
@@ -180,31 +179,46 @@ export class Catalog {
     if (puts.length > 0) await this.#use((database) => database.batch(puts));
   }
 
-  /** A manifest's plaintext, if it was kept for a file of exactly this stamp. */
-  async manifest(volumeId: string, sessionId: string, stamp: string): Promise<Uint8Array | undefined> {
-    const value = await this.#use((database) => database.get(`manifest!${volumeId}!${sessionId}`));
-    const prefix = utf8(`${stamp}\n`);
-    return value !== undefined && equalBytes(value.subarray(0, prefix.length), prefix) ? value.slice(prefix.length) : undefined;
+  /** What was kept of sessions for lists, by session id. */
+  async sessions(volumeId: string, sessionIds: readonly string[]): Promise<Map<string, Uint8Array>> {
+    const values = await this.#use((database) => database.getMany(sessionIds.map((id) => sessionKey(volumeId, id))));
+    const kept = new Map<string, Uint8Array>();
+    for (const [i, id] of sessionIds.entries()) {
+      const value = values?.[i];
+      if (value !== undefined) kept.set(id, value);
+    }
+    return kept;
   }
 
-  /** The plaintext that was kept last of a session's manifest, whatever file it was of. */
-  async anyManifest(volumeId: string, sessionId: string): Promise<Uint8Array | undefined> {
-    const value = await this.#use((database) => database.get(`manifest!${volumeId}!${sessionId}`));
-    const at = value?.indexOf(NEWLINE) ?? -1;
-    return at < 0 ? undefined : value?.slice(at + 1);
+  async rememberSessions(volumeId: string, kept: ReadonlyMap<string, Uint8Array>): Promise<void> {
+    await this.#putAll([...kept].map(([id, value]) => ({ key: sessionKey(volumeId, id), value })));
   }
 
-  /** Drops what was cached of a volume: manifests and index pages. What was seen and where it came from, is no cache and stays. */
+  /** The plaintext that was seen last of a session's manifest. */
+  async manifest(volumeId: string, sessionId: string): Promise<Uint8Array | undefined> {
+    return await this.#use((database) => database.get(`manifest!${volumeId}!${sessionId}`));
+  }
+
+  /** @param manifests plaintexts, by session id */
+  async rememberManifests(volumeId: string, manifests: ReadonlyMap<string, Uint8Array>): Promise<void> {
+    await this.#putAll([...manifests].map(([id, value]) => ({ key: `manifest!${volumeId}!${id}`, value })));
+  }
+
+  /** Drops what was cached of a volume: manifests, lists and index pages. What was seen and where it came from, is no cache and stays. */
   async dropCaches(volumeId: string): Promise<void> {
-    for (const kind of ['manifest', 'page']) {
+    for (const kind of ['manifest', 'session', 'page']) {
       const range = { gte: `${kind}!${volumeId}!`, lt: `${kind}!${volumeId}"` }; // '"' follows '!'
       await this.#use((database) => database.clear(range));
     }
   }
 
-  async rememberManifest(volumeId: string, sessionId: string, kept: { readonly stamp: string; readonly plain: Uint8Array }): Promise<void> {
-    await this.#use((database) => database.put(`manifest!${volumeId}!${sessionId}`, concat(utf8(`${kept.stamp}\n`), kept.plain)));
+  async #putAll(entries: readonly { readonly key: string; readonly value: Uint8Array }[]): Promise<void> {
+    if (entries.length > 0) await this.#use((database) => database.batch(entries.map((entry) => ({ type: 'put' as const, ...entry }))));
   }
+}
+
+function sessionKey(volumeId: string, sessionId: string): string {
+  return `session!${volumeId}!${sessionId}`;
 }
 
 function pageKey(volumeId: string, pageNumber: number): string {

@@ -40,6 +40,7 @@ export { type Duration, parseDuration } from './retention/duration.ts';
 export { type MinFreeGoal, type MinFreePlan, type MinFreeSession, planMinFree } from './retention/min-free.ts';
 export { applyRetention, type RetentionDecision, type RetentionOptions, type RetentionSession } from './retention/policy.ts';
 export { parseCount, type RetentionRules, UNLIMITED } from './retention/rules.ts';
+export type { SessionFacts } from './session-facts.ts';
 export { type SessionSummary, summarizeSessions } from './sessions.ts';
 export { type OpenedSource, openSource, type SourceChoice } from './sources/open-source.ts';
 export type { ChangeSet, SessionToken, SourceContext, SourceDriver, SourceKind, SourceOwner, SourceView } from './sources/source.ts';

@@ -27,6 +27,8 @@ export interface FoundLock {
 
 /** Scope and a random part; nothing else in the folder is ours to look at or remove. */
 const LOCK_NAME = /^[\w-]+\.[\w-]+\.json$/;
+/** One that is being written, or whose taker was killed while it was. */
+const UNFINISHED_NAME = new RegExp(`^\\${TEMPORARY_PREFIX}[0-9a-f]{16}$`);
 const MAX_LOCK_BYTES = 4096;
 const ATTEMPTS = 5;
 const MAX_BACKOFF_MS = 60;
@@ -143,17 +145,31 @@ function isHeld(lock: FoundLock): boolean {
   return lock.holder === undefined || stateOf(lock.holder) !== 'gone';
 }
 
-/** Removes the locks of `scope` whose processes are gone. Safe at any time: a dead process takes no lock again. */
+/** Removes the locks of `scope`, and the unfinished ones, whose processes are gone. Safe at any time: a dead process takes no lock again. */
 async function removeStale(directory: string, scope: string, except: string): Promise<void> {
-  for (const lock of await listLocks(directory, scope)) if (lock.file !== except && !isHeld(lock)) await rm(lock.file, { force: true });
+  for (const lock of [...(await listLocks(directory, scope)), ...(await listUnfinished(directory))])
+    if (lock.file !== except && !isHeld(lock)) await rm(lock.file, { force: true });
 }
 
 /** The locks of a scope, or all of them. */
 export async function listLocks(directory: string, scope?: string): Promise<FoundLock[]> {
   const names = await listDirectory(directory);
-  const wanted = names.filter((name) => LOCK_NAME.test(name) && (scope === undefined || name.startsWith(`${scope}.`)));
+  return await readLocks(
+    directory,
+    names.filter((name) => LOCK_NAME.test(name) && (scope === undefined || name.startsWith(`${scope}.`))),
+  );
+}
+
+async function listUnfinished(directory: string): Promise<FoundLock[]> {
+  return await readLocks(
+    directory,
+    (await listDirectory(directory)).filter((name) => UNFINISHED_NAME.test(name)),
+  );
+}
+
+async function readLocks(directory: string, names: readonly string[]): Promise<FoundLock[]> {
   const locks: FoundLock[] = [];
-  for (const name of wanted) {
+  for (const name of names) {
     const lock = await readLock(path.join(directory, name));
     if (lock !== undefined) locks.push(lock);
   }
@@ -195,10 +211,11 @@ function lockedError({ holder, file }: FoundLock, request: LockRequest): Timeban
 export async function breakLocks(directory: string): Promise<{ readonly removed: FoundLock[]; readonly kept: FoundLock[] }> {
   const removed: FoundLock[] = [];
   const kept: FoundLock[] = [];
+  const isRunning = ({ holder }: FoundLock): boolean => holder !== undefined && stateOf(holder) === 'running';
+  for (const lock of await listUnfinished(directory)) if (!isRunning(lock)) await rm(lock.file, { force: true, recursive: true });
   for (const lock of await listLocks(directory)) {
-    const isRunning = lock.holder !== undefined && stateOf(lock.holder) === 'running';
-    if (!isRunning) await rm(lock.file, { force: true, recursive: true }); // whatever stands there; links are not followed
-    (isRunning ? kept : removed).push(lock);
+    if (!isRunning(lock)) await rm(lock.file, { force: true, recursive: true }); // whatever stands there; links are not followed
+    (isRunning(lock) ? kept : removed).push(lock);
   }
   return { removed, kept };
 }

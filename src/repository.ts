@@ -35,6 +35,8 @@ import { REPOSITORY_README } from './repository-readme.ts';
 import { Volume } from './volume.ts';
 
 const MAX_SMALL_FILE_BYTES = 65_536;
+/** A volume that is being made, or whose maker was killed. */
+const UNFINISHED_VOLUME = new RegExp(`^\\${TEMPORARY_PREFIX}[0-9a-f]+$`);
 /** Making a volume takes milliseconds: worth some seconds of waiting. */
 const VOLUMES_LOCK_ATTEMPTS = 200;
 
@@ -214,6 +216,7 @@ export class Repository {
         },
       );
     }
+    await this.#removeUnfinished();
     const volumeId = copyOf?.context.volumeId ?? randomBytes(ID_BYTES);
     const record: VolumeRecord =
       copyOf === undefined ? { name, bandBytes, createdMs: Date.now(), note: options.note ?? '' } : { ...copyOf.record, name };
@@ -250,6 +253,12 @@ export class Repository {
       throw new TimebandError(`volume "${record.name}" exists already; nothing was changed.`, { code: 'VOLUME_EXISTS' });
     await replaceFile(volume.layout.record, sealVolumeRecord(volume.context, record));
     return record;
+  }
+
+  /** Removes volumes that a killed process was making. The caller holds the lock of the list. */
+  async #removeUnfinished(): Promise<void> {
+    const names = (await listRequiredDirectory(this.layout.volumes)).filter((name) => UNFINISHED_VOLUME.test(name));
+    for (const name of names) await rm(path.join(this.layout.volumes, name), { recursive: true, force: true });
   }
 
   /** What a volume's sealed record says. @param id its folder's name @throws TimebandError RECORD_CORRUPT */

@@ -87,6 +87,16 @@ for (const { what, change } of GONE) {
   });
 }
 
+test('what a taker that was killed left half written is removed by the next; what nobody can judge, by break-lock', async (t) => {
+  const directory = workspace(t).folder('locks');
+  plant(directory, holder({ pid: await endedPid(), startTicks: '1' }), '.tmp-0123456789abcdef');
+  plant(directory, '{"pid":', '.tmp-fedcba9876543210');
+  await (await Lock.acquire(directory, REQUEST)).release();
+  t.deepEqual(readdirSync(directory), ['.tmp-fedcba9876543210']);
+  await breakLocks(directory);
+  t.deepEqual(readdirSync(directory), []);
+});
+
 const UNKNOWN: readonly { readonly what: string; readonly plant: (directory: string) => void }[] = [
   { what: 'another machine', plant: (directory) => plant(directory, holder({ host: 'elsewhere/01234567' })) },
   { what: 'another container', plant: (directory) => plant(directory, holder({ pidNamespace: 'pid:[1]' })) },

@@ -133,12 +133,14 @@ test('no name of a volume, and no key, stands in the repository in the clear', a
   t.is(statSync(volume.layout.record).mode & 0o777, 0o600);
 });
 
-test('an unfinished volume that a killed process left is passed over', async (t) => {
+test('an unfinished volume that a killed process left is passed over, and removed when the next one is made', async (t) => {
   const ws = workspace(t);
   await makeFastRepository(ws.repo);
   mkdirSync(path.join(ws.repo, 'volumes', '.tmp-00112233445566778899aabbccddeeff'));
   using repository = await Repository.open(ws.repo, { passphrase: PASSPHRASE });
   t.deepEqual(await repository.listVolumes(), { volumes: [], damaged: [] });
+  const { id } = await repository.createVolume('disk');
+  t.deepEqual(readdirSync(path.join(ws.repo, 'volumes')), [id]);
 });
 
 test('a folder of volumes or sessions that is not there is an error, not an empty repository', async (t) => {

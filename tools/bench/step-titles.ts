@@ -14,6 +14,10 @@ export const STEP = {
   reflink: 'incremental, on XFS',
   look: 'what changed, on XFS',
   unchangedLarge: 'nothing changed, on XFS',
+  delete: 'delete the oldest of three',
+  listWarm: 'list sessions: warm',
+  listKernelCold: 'list sessions: cold',
+  listCold: 'list sessions: cold, no catalog',
 } as const;
 
 /** Behind a tool's name: the time until its files are durable is counted, too. */

@@ -4,7 +4,7 @@ import test, { type ExecutionContext } from 'ava';
 import { BandPool } from '../../../bands/workers/band-pool.ts';
 import { checkRepository } from '../../../src/check/check.ts';
 import { deleteSessions, deleteVolume } from '../../../src/deletion/delete-sessions.ts';
-import { planDeletion, sessionSizes } from '../../../src/deletion/sizes.ts';
+import { planDeletion, sizesOfSession } from '../../../src/deletion/sizes.ts';
 import { moveToTrash } from '../../../src/deletion/trash.ts';
 import { Lease } from '../../../src/leases.ts';
 import { restoreSession } from '../../../src/restore.ts';
@@ -94,7 +94,7 @@ test.serial('what each session alone would free is what deleting it frees', asyn
   const sessions = await sixSessions(at);
   const volume = await at.repository.volume('disk');
   for (const id of [...sessions.keys()].slice(0, -1)) {
-    const foretold = (await sessionSizes(volume)).get(id)?.freedBytes;
+    const foretold = (await sizesOfSession(volume, id))?.freedBytes;
     const before = bandBytes(at);
     await deleteSessions(at.repository, volume, [id], DELETE);
     t.is(before - bandBytes(at), foretold ?? Number.NaN);

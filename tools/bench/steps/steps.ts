@@ -3,11 +3,13 @@ import type { BenchContext } from '../context.ts';
 import { Report } from '../report.ts';
 import type { StepName } from '../settings.ts';
 import { firstBackup, incrementalBackup, touchedBackup } from './backups.ts';
+import { deleteAll } from './delete.ts';
 import { hardlinks } from './hardlinks.ts';
 import { mountAll } from './mounts.ts';
 import { rawLimits } from './raw-limits.ts';
 import { reflink } from './reflink.ts';
 import { restoreAll } from './restore.ts';
+import { sessions } from './sessions.ts';
 import { verifyAll } from './verify.ts';
 
 type Step = (context: BenchContext) => Promise<void>;
@@ -22,6 +24,8 @@ const STEPS: readonly (readonly [name: StepName, run: Step])[] = [
   ['verify', verifyAll],
   ['hardlinks', hardlinks],
   ['reflink', reflink],
+  ['delete', deleteAll],
+  ['sessions', sessions],
 ];
 /** What these read must have been backed up. */
 const NEEDS_BACKUP: ReadonlySet<StepName> = new Set(['touched', 'incremental', 'restore', 'mount', 'verify']);
