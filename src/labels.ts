@@ -21,7 +21,7 @@ export async function changeLabels(
   await using _lock = await repository.lock({
     scope: `labels-${volume.id}`,
     what: `the labels of volume "${volume.name}"`,
-    command: `label ${volume.name}@${sessionId}`,
+    command: 'label',
     attempts: LABELS_LOCK_ATTEMPTS,
   });
   const before = await volume.readLabels(sessionId);

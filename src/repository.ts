@@ -5,13 +5,14 @@ import { link, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { nodePrimitives } from '../bands/crypto/node-primitives.ts';
 import { errnoOf, ioError, messageOf, TimebandError, withPath } from '../bands/errors.ts';
-import { fromHex, toHex, utf8 } from '../bands/format/bytes.ts';
+import { equalBytes, fromHex, toHex, utf8 } from '../bands/format/bytes.ts';
 import { DEFAULT_BAND_BYTES, isBandBytes } from '../bands/format/geometry.ts';
 import { DEFAULT_SCRYPT, type ScryptParameters } from '../bands/format/key-slot.ts';
-import { deriveVolumeKey, deriveVolumeKeys, ID_BYTES, wipeKeys } from '../bands/format/keys.ts';
+import { ID_BYTES, wipeKeys } from '../bands/format/keys.ts';
 import { type CipherName, KEY_BYTES } from '../bands/format/primitives.ts';
 import { openRecord, RECORD_NONCE_BYTES, sealRecord } from '../bands/format/record.ts';
 import { type RepositoryConfig, repositoryConfigCodec } from '../bands/format/repository-config.ts';
+import type { VolumeKey } from '../bands/format/volume-key.ts';
 import { checkVolumeName, type VolumeRecord, volumeRecordCodec } from '../bands/format/volume-record.ts';
 import {
   createDirectory,
@@ -26,7 +27,10 @@ import {
   writeNewFile,
 } from '../bands/store/files.ts';
 import type { PageCache, VolumeContext } from '../bands/store/session-directory.ts';
-import { addPassphraseSlot, openMasterKey } from './key-slots.ts';
+import { type KeyGrant, KeyRing } from './keys/key-ring.ts';
+import { openMasterKey } from './keys/open-slots.ts';
+import { type OfferedSecret, SlotSecret } from './keys/slot-secret.ts';
+import { makeSlot, writeSlot } from './keys/slots.ts';
 import { type RepositoryLayout, repositoryLayout } from './layout.ts';
 import { Lock, type LockRequest } from './locks.ts';
 import { readRecoveryScript } from './recovery-script.ts';
@@ -39,13 +43,15 @@ const VOLUMES_LOCK_ATTEMPTS = 200;
 
 export interface InitOptions {
   readonly passphrase: string;
+  /** 24 words that open the repository, too. */
+  readonly recoveryPhrase?: string | undefined;
   readonly cipher?: CipherName;
   /** How much work a guess at the passphrase costs. */
   readonly scrypt?: ScryptParameters;
 }
 
-/** What opens a repository: a passphrase, or the master key itself (kept by the caller). */
-export type Unlock = { readonly passphrase: string } | { readonly masterKey: Uint8Array };
+/** What opens a repository, or one volume of it: what people have, or the key itself (of which a copy is kept). */
+export type Unlock = OfferedSecret | KeyGrant;
 
 export interface OpenOptions {
   /** Gives each volume a cache of its index pages. */
@@ -64,14 +70,20 @@ export interface DamagedVolume {
 export class Repository {
   readonly layout: RepositoryLayout;
   readonly config: RepositoryConfig;
-  readonly #masterKey: Uint8Array;
+  /** SHA-256 of repository.json, to which keys are bound. */
+  readonly configDigest: Uint8Array;
+  /** The key slot that was opened, 16 hex digits; undefined if the key itself was given. */
+  readonly openedSlotId: string | undefined;
+  readonly #keys: KeyRing;
   readonly #options: OpenOptions;
 
-  private constructor(layout: RepositoryLayout, config: RepositoryConfig, secret: { masterKey: Uint8Array; options: OpenOptions }) {
+  private constructor(layout: RepositoryLayout, read: ReadConfig, opened: { keys: KeyRing; slotId: string | undefined; options: OpenOptions }) {
     this.layout = layout;
-    this.config = config;
-    this.#masterKey = secret.masterKey;
-    this.#options = secret.options;
+    this.config = read.config;
+    this.configDigest = read.digest;
+    this.openedSlotId = opened.slotId;
+    this.#keys = opened.keys;
+    this.#options = opened.options;
   }
 
   /**
@@ -91,13 +103,7 @@ export class Repository {
       await tryHardlink(layout.locks);
       const config: RepositoryConfig = { id: randomBytes(ID_BYTES), cipher: options.cipher ?? 'aes-256-gcm', createdMs: Date.now() };
       const bytes = repositoryConfigCodec.encode(config);
-      const masterKey = randomBytes(KEY_BYTES);
-      await addPassphraseSlot(layout.keys, options.passphrase, {
-        masterKey,
-        configDigest: nodePrimitives.sha256(bytes),
-        scrypt: options.scrypt ?? DEFAULT_SCRYPT,
-      });
-      wipeKeys(masterKey);
+      await writeFirstSlots(layout.keys, nodePrimitives.sha256(bytes), options);
       made.push(layout.readme);
       await writeNewFile(layout.readme, utf8(REPOSITORY_README));
       made.push(layout.recoveryScript);
@@ -115,18 +121,36 @@ export class Repository {
   /** @throws TimebandError REPOSITORY_NOT_FOUND, REPOSITORY_VERSION, REPOSITORY_CORRUPT, WRONG_KEY */
   static async open(root: string, unlock: Unlock, options: OpenOptions = {}): Promise<Repository> {
     const layout = repositoryLayout(path.resolve(root));
-    const { config, digest } = await readConfig(layout);
-    const masterKey = 'masterKey' in unlock ? Uint8Array.from(unlock.masterKey) : await openMasterKey(layout.keys, unlock.passphrase, digest);
-    return new Repository(layout, config, { masterKey, options });
+    const read = await readConfig(layout);
+    if ('masterKey' in unlock || 'volumeKey' in unlock) {
+      if ('volumeKey' in unlock) requireOwnKey(layout, unlock.volumeKey, read.digest);
+      return new Repository(layout, read, { keys: new KeyRing(unlock), slotId: undefined, options });
+    }
+    using secret = SlotSecret.of(unlock);
+    const { masterKey, slotId } = await openMasterKey(layout.keys, secret, read.digest);
+    const keys = new KeyRing({ masterKey });
+    wipeKeys(masterKey);
+    return new Repository(layout, read, { keys, slotId, options });
   }
 
   get id(): string {
     return toHex(this.config.id);
   }
 
-  /** A copy of the master key, for a process of ours that goes on with this repository. */
-  exportMasterKey(): Uint8Array {
-    return this.#masterKey.slice();
+  /** A copy of the key that this was opened with, for a process of ours that goes on with this repository; the caller wipes it. */
+  exportKey(): KeyGrant {
+    return this.#keys.copyGrant();
+  }
+
+  /** The key of one volume, for somebody who is to have that volume and nothing else; the caller wipes it. */
+  exportVolumeKey({ context: { volumeId } }: Volume): VolumeKey {
+    return { configDigest: this.configDigest, volumeId, key: this.#keys.copyVolumeKey(volumeId) };
+  }
+
+  /** @throws TimebandError WRONG_KEY if this was opened with the key of one volume */
+  #requireMasterKey(what: string): void {
+    if (this.#keys.onlyVolumeId === undefined) return;
+    throw new TimebandError(`a volume key cannot ${what}: it opens its one volume and sees no others. Use the passphrase.`, { code: 'WRONG_KEY' });
   }
 
   /** The volumes by name, and those whose record is damaged. @throws TimebandError RECORD_MISSING (the folder of the volumes), IO_ERROR */
@@ -153,6 +177,11 @@ export class Repository {
     const { volumes, damaged } = await this.listVolumes();
     const found = volumes.find((volume) => volume.name === name);
     if (found !== undefined) return found;
+    const only = this.#keys.onlyVolumeId;
+    if (only !== undefined && damaged.length === 0) {
+      const opens = volumes[0] === undefined ? 'which is not in this repository' : `"${volumes[0].name}"`;
+      throw new TimebandError(`the volume key does not open a volume "${name}": it is that of volume ${only}, ${opens}.`, { code: 'WRONG_KEY' });
+    }
     const known = volumes.length === 0 ? 'It has none yet' : `It has: ${volumes.map((volume) => volume.name).join(', ')}`;
     const tail = damaged.length === 0 ? '' : ` (${damaged.length} more cannot be read: run "timeband check")`;
     throw new TimebandError(`no volume "${name}" in ${this.layout.root}. ${known}${tail}.`, {
@@ -163,10 +192,11 @@ export class Repository {
   /** Makes a volume, whole or not at all. @throws TimebandError USAGE, VOLUME_EXISTS, LOCKED */
   async createVolume(name: string, options: { readonly bandBytes?: number; readonly note?: string } = {}): Promise<Volume> {
     checkVolumeName(name);
+    this.#requireMasterKey(`make a volume "${name}"`);
     const bandBytes = options.bandBytes ?? DEFAULT_BAND_BYTES;
     if (!isBandBytes(bandBytes))
       throw new TimebandError(`a band size of ${bandBytes} bytes is not possible: use a power of two from 256K to 64M.`, { code: 'USAGE' });
-    await using _lock = await this.#lockList(`create volume ${name}`);
+    await using _lock = await this.#lockList('create volume');
     const { volumes, damaged } = await this.listVolumes();
     if (volumes.some((volume) => volume.name === name)) throw new TimebandError(`volume "${name}" exists already.`, { code: 'VOLUME_EXISTS' });
     if (damaged[0] !== undefined) {
@@ -206,9 +236,10 @@ export class Repository {
 
   /** Replaces a volume's record by what `change` makes of it: its name, its note. @throws TimebandError VOLUME_EXISTS, USAGE, LOCKED */
   async changeVolume(volume: Volume, change: (record: VolumeRecord) => VolumeRecord): Promise<VolumeRecord> {
-    await using _lock = await this.#lockList(`change volume ${volume.name}`);
+    await using _lock = await this.#lockList('change volume');
     const record = change(volume.record);
     checkVolumeName(record.name);
+    if (record.name !== volume.name) this.#requireMasterKey('give a volume another name');
     if (record.name !== volume.name && (await this.listVolumes()).volumes.some(({ name }) => name === record.name))
       throw new TimebandError(`volume "${record.name}" exists already; nothing was changed.`, { code: 'VOLUME_EXISTS' });
     await replaceFile(volume.layout.record, sealVolumeRecord(volume.context, record));
@@ -227,7 +258,9 @@ export class Repository {
   }
 
   async #volumeIds(): Promise<string[]> {
-    return (await listRequiredDirectory(this.layout.volumes)).filter((name) => fromHex(name, ID_BYTES) !== undefined).sort();
+    const only = this.#keys.onlyVolumeId;
+    const ids = (await listRequiredDirectory(this.layout.volumes)).filter((name) => fromHex(name, ID_BYTES) !== undefined).sort();
+    return only === undefined ? ids : ids.filter((id) => id === only);
   }
 
   async #openVolume(id: string): Promise<Volume> {
@@ -247,24 +280,42 @@ export class Repository {
 
   /** Keys of a volume that is not there: for measuring what a first sync would store. */
   temporaryContext(bandBytes: number = DEFAULT_BAND_BYTES): VolumeContext {
+    this.#requireMasterKey('make a volume');
     return this.#contextOf(randomBytes(ID_BYTES), bandBytes);
   }
 
   #contextOf(volumeId: Uint8Array, bandBytes: number): VolumeContext {
-    const volumeKey = deriveVolumeKey(this.#masterKey, volumeId);
-    const keys = deriveVolumeKeys(volumeKey, volumeId);
-    wipeKeys(volumeKey);
-    return { volumeId, cipher: this.config.cipher, bandBytes, keys };
+    return { volumeId, cipher: this.config.cipher, bandBytes, keys: this.#keys.keysOf(volumeId) };
   }
 
-  /** Overwrites the master key. */
+  /** Overwrites all keys; volumes and sessions of it cannot be used any more. */
   close(): void {
-    wipeKeys(this.#masterKey);
+    this.#keys.wipe();
   }
 
   [Symbol.dispose](): void {
     this.close();
   }
+}
+
+/** The slots that open a new repository. */
+async function writeFirstSlots(keysDirectory: string, configDigest: Uint8Array, options: InitOptions): Promise<void> {
+  const masterKey = randomBytes(KEY_BYTES);
+  const { passphrase, recoveryPhrase, scrypt = DEFAULT_SCRYPT } = options;
+  for (const offered of [{ passphrase }, ...(recoveryPhrase === undefined ? [] : [{ recoveryPhrase }])]) {
+    using secret = SlotSecret.of(offered);
+    await writeSlot(keysDirectory, await makeSlot(secret, { masterKey, configDigest, scrypt }));
+  }
+  wipeKeys(masterKey);
+}
+
+/** @throws TimebandError WRONG_KEY */
+function requireOwnKey({ root }: RepositoryLayout, { configDigest }: VolumeKey, digest: Uint8Array): void {
+  if (equalBytes(configDigest, digest)) return;
+  throw new TimebandError(`the volume key is not of the repository ${root}, or its repository.json was changed since the key was exported.`, {
+    code: 'WRONG_KEY',
+    path: root,
+  });
 }
 
 function isDamage(error: unknown): error is TimebandError {
@@ -322,8 +373,14 @@ async function tryHardlink(directory: string): Promise<void> {
   }
 }
 
+export interface ReadConfig {
+  readonly config: RepositoryConfig;
+  /** SHA-256 of the file. */
+  readonly digest: Uint8Array;
+}
+
 /** Reads repository.json without any key. @throws TimebandError REPOSITORY_NOT_FOUND, REPOSITORY_VERSION, REPOSITORY_CORRUPT */
-export async function readConfig(layout: RepositoryLayout): Promise<{ readonly config: RepositoryConfig; readonly digest: Uint8Array }> {
+export async function readConfig(layout: RepositoryLayout): Promise<ReadConfig> {
   let bytes: Uint8Array;
   try {
     await (await open(layout.root, constants.O_RDONLY | constants.O_DIRECTORY)).close();

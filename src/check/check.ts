@@ -182,7 +182,7 @@ class CheckRun {
 
   async #lease(volume: Volume, sessionId: string): Promise<Lease> {
     const { locks } = this.#repository.layout;
-    return await Lease.take({ locks, volume: volume.name, volumeId: volume.id, sessionId, command: `check ${volume.name}` });
+    return await Lease.take({ locks, volume: volume.name, volumeId: volume.id, sessionId, command: 'check' });
   }
 
   async #checkOpened({ volume, siblings }: PlannedSession, session: SessionDirectory): Promise<void> {

@@ -5,17 +5,20 @@ import { toHex } from '../../bands/format/bytes.ts';
 import { Catalog } from '../catalog.ts';
 import { stateDirectory } from '../host.ts';
 import { repositoryLayout } from '../layout.ts';
-import { Repository, readConfig } from '../repository.ts';
-import { getPassphrase } from './passphrase.ts';
+import { Repository, readConfig, type Unlock } from '../repository.ts';
+import { limitCoreDumps } from '../sources/libc.ts';
 import { ProgressLine } from './progress-line.ts';
 import type { Terminal } from './terminal.ts';
 import { printable } from './text.ts';
+import { getUnlock, type UnlockOptions, wipeUnlock } from './unlock.ts';
+
+const PRIVATE_UMASK = 0o077;
 
 /** The options of every command. */
-export interface CommonOptions {
+export interface CommonOptions extends UnlockOptions {
   readonly repo?: string;
-  readonly passphraseFile?: string;
-  readonly passphraseCommand?: string;
+  /** False: --no-catalog. */
+  readonly catalog?: boolean;
   readonly json?: true;
   readonly quiet?: true;
   readonly debug?: true;
@@ -27,6 +30,10 @@ export function addCommonOptions(command: Command): Command {
     .option('--repo <path>', 'the repository (else TIMEBAND_REPO)')
     .option('--passphrase-file <file>', 'read the passphrase from a file')
     .option('--passphrase-command <command>', 'run a command that prints the passphrase')
+    .option('--key-file <file>', 'unlock with a key file')
+    .option('--recovery-phrase', 'unlock with a recovery phrase, asked for on the terminal ("init" and "key add": make one)')
+    .option('--volume-key-file <file>', 'unlock one volume with its exported key')
+    .option('--no-catalog', 'keep no catalog on this machine: nothing is cached, and a rollback is not noticed')
     .option('--json', 'print one JSON document on stdout')
     .option('--quiet', 'print nothing but errors and warnings')
     .option('--lock-wait <seconds>', 'wait so long for a lock that another process holds')
@@ -62,17 +69,32 @@ export class CommandContext {
     throw new TimebandError(`--lock-wait ${text}: give a number of seconds.`, { code: 'USAGE' });
   }
 
-  /** Opens the repository, and the catalog beside it, for the time of `run`. */
-  async withRepository<T>(run: (repository: Repository, catalog: Catalog) => Promise<T>): Promise<T> {
+  /** Opens the repository with what `options` say, and the catalog beside it, for the time of `run`; then wipes the keys. */
+  async withRepository<T>(
+    run: (repository: Repository, catalog: Catalog, unlock: Unlock) => Promise<T>,
+    options: UnlockOptions = this.options,
+  ): Promise<T> {
     const { config } = await readConfig(repositoryLayout(this.repositoryPath)); // before anybody is asked for a passphrase
-    const passphrase = await getPassphrase(this.options, this.terminal);
-    await using catalog = new Catalog(this.stateDirectory, toHex(config.id), (message) => this.warn(message));
-    using repository = await Repository.open(
-      this.repositoryPath,
-      { passphrase },
-      { pageCacheFor: (volumeId) => catalog.pageCache(volumeId), lockWaitMs: this.lockWaitMs, signal: this.terminal.signal },
-    );
-    return await run(repository, catalog);
+    const unlock = await getUnlock(options, this.terminal);
+    try {
+      process.umask(PRIVATE_UMASK); // what LevelDB and tools write is nobody else's, either
+      await using catalog = this.#openCatalog(toHex(config.id));
+      const opening = Repository.open(this.repositoryPath, unlock, {
+        pageCacheFor: (volumeId) => catalog.pageCache(volumeId),
+        lockWaitMs: this.lockWaitMs,
+        signal: this.terminal.signal,
+      });
+      limitCoreDumps(); // while scrypt runs elsewhere
+      using repository = await opening;
+      return await run(repository, catalog, unlock);
+    } finally {
+      wipeUnlock(unlock);
+    }
+  }
+
+  #openCatalog(repositoryId: string): Catalog {
+    if (this.options.catalog === false) return Catalog.none();
+    return new Catalog(this.stateDirectory, repositoryId, (message) => this.warn(message));
   }
 
   /** The result: with --json the document, else the text (not with --quiet). */

@@ -19,7 +19,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 });
 
 const env = { ...process.env };
-delete process.env['TIMEBAND_PASSPHRASE']; // no child process is to see it
+for (const secret of ['TIMEBAND_PASSPHRASE', 'TIMEBAND_RECOVERY_PHRASE']) delete process.env[secret]; // no child process is to see them
 
 process.exitCode = await run(process.argv.slice(2), {
   env,

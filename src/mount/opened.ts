@@ -111,7 +111,7 @@ class Opening {
     const { volume, session, cacheBytes } = this.#options;
     const request = { mountPoint: this.record.fusePoint, allowOther: false, cacheBytes, only: { volume, session } };
     await startServer(
-      { root: this.#repository.layout.root, masterKey: this.#repository.exportMasterKey(), request },
+      { root: this.#repository.layout.root, key: this.#repository.exportKey(), request },
       { logFile: await this.#registry.newLogFile(this.#directory), onStarted: (server) => this.#note({ server }), signal: this.#options.signal },
     );
   }

@@ -108,7 +108,7 @@ export async function syncVolume(repository: Repository, options: SyncOptions, e
   };
   if (isDryRun) return await runWith(existing);
   const volume = existing ?? (await repository.createVolume(options.name, options.bandBytes === undefined ? {} : { bandBytes: options.bandBytes }));
-  await using _lock = await repository.lockVolume(volume, `sync ${volume.name}`);
+  await using _lock = await repository.lockVolume(volume, 'sync');
   try {
     await clearIncoming(volume);
     await emptyTrash(repository.layout.trash, [volume.layout.sessions]);

@@ -4,6 +4,7 @@ import { toHex } from '../../../bands/format/bytes.ts';
 import { CIPHER_NAMES } from '../../../bands/format/primitives.ts';
 import { Repository } from '../../repository.ts';
 import type { Define } from '../define.ts';
+import { describePhrase, makeRecoveryPhrase, requireShown } from '../new-secret.ts';
 import { getNewPassphrase } from '../passphrase.ts';
 
 export function addInit(define: Define): void {
@@ -16,11 +17,14 @@ export function addInit(define: Define): void {
       const cipher = CIPHER_NAMES.find((name) => name === options['cipher']);
       if (cipher === undefined)
         throw new TimebandError(`no cipher "${String(options['cipher'])}"; there are ${CIPHER_NAMES.join(' and ')}.`, { code: 'USAGE' });
+      const recoveryPhrase = context.options.recoveryPhrase === true ? makeRecoveryPhrase() : undefined;
+      if (recoveryPhrase !== undefined) requireShown(context);
       const passphrase = await getNewPassphrase(context.options, context.terminal);
-      const config = await Repository.init(root, { passphrase, cipher });
+      const config = await Repository.init(root, { passphrase, cipher, recoveryPhrase });
+      const shown = recoveryPhrase === undefined ? '' : `\n${describePhrase(recoveryPhrase)}`;
       context.print(
-        `Made a repository at ${root}.\nIts data can be read with the passphrase and the files in ${path.join(root, 'keys')} only: keep a copy of both elsewhere.`,
-        { repository: root, id: toHex(config.id), cipher },
+        `Made a repository at ${root}.\nIts data can be read with the passphrase and the files in ${path.join(root, 'keys')} only: keep a copy of both elsewhere.${shown}`,
+        { repository: root, id: toHex(config.id), cipher, recoveryPhrase: recoveryPhrase ?? null },
       );
     },
   );

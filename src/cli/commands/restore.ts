@@ -31,7 +31,7 @@ export function addRestore(define: Define): void {
         const volume = await repository.volume(name);
         const opened = await volume.openSession(await volume.resolve(session));
         const known = at === undefined ? undefined : await volume.openSession(await volume.resolve(at));
-        const lease = { locks: repository.layout.locks, volume: name, volumeId: volume.id, command: `restore ${name}@${opened.sessionId}` };
+        const lease = { locks: repository.layout.locks, volume: name, volumeId: volume.id, command: 'restore' };
         await using _lease = await Lease.take({ ...lease, sessionId: opened.sessionId });
         await using _knownLease = known === undefined ? undefined : await Lease.take({ ...lease, sessionId: known.sessionId });
         const newest = (await volume.sessionIds()).at(-1);
