@@ -2,6 +2,7 @@
 import { spawn } from 'node:child_process';
 import { accessSync, constants, readFileSync, writeFileSync } from 'node:fs';
 import { readFile } from 'node:fs/promises';
+import { freemem } from 'node:os';
 import { messageOf, TimebandError } from '../../bands/errors.ts';
 import { endedChildrenCpuMs, peakRssOf } from './processes.ts';
 import type { Workspace } from './workspace.ts';
@@ -9,6 +10,7 @@ import type { Workspace } from './workspace.ts';
 const TIME = '/usr/bin/time';
 const SAMPLE_MS = 20;
 const KEPT_STDERR = 2000;
+const TOUCHED_BYTES = 6 * 2 ** 30;
 
 export interface Command {
   readonly argv: readonly string[];
@@ -70,11 +72,19 @@ export class Runner {
     this.#signal = signal;
   }
 
-  /** Writes out what is dirty, and drops the caches if this user may. @returns the load average before that */
+  /**
+   * Writes out what is dirty, drops the caches if this user may, and touches the memory that got free: in a virtual machine
+   * that gives free memory back to its host, the tool measured first would pay for getting it again (a sequential read
+   * took up to 1.4 times as long). @returns the load average before that
+   */
   async makeCold(): Promise<number> {
     const load = loadAverage();
     await this.run({ argv: ['sync'] });
-    if (this.isCold) writeFileSync('/proc/sys/vm/drop_caches', '3');
+    if (this.isCold) {
+      writeFileSync('/proc/sys/vm/drop_caches', '3');
+      const bytes = Math.min(TOUCHED_BYTES, Math.floor(freemem() / 2));
+      await this.run({ argv: ['dd', 'if=/dev/zero', 'of=/dev/null', `bs=${bytes}`, 'count=1', 'iflag=fullblock', 'status=none'] });
+    }
     return load;
   }
 
