@@ -1,54 +1,38 @@
-/** The repository: making one, opening it, and finding its volumes. */
+/** The repository: opening it, and finding its volumes. */
 import { randomBytes } from 'node:crypto';
-import { constants } from 'node:fs';
-import { link, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { rename, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { nodePrimitives } from '../bands/crypto/node-primitives.ts';
-import { errnoOf, ioError, messageOf, TimebandError, withPath } from '../bands/errors.ts';
-import { equalBytes, fromHex, toHex, utf8 } from '../bands/format/bytes.ts';
+import { TimebandError, withPath } from '../bands/errors.ts';
+import { equalBytes, fromHex, toHex } from '../bands/format/bytes.ts';
 import { DEFAULT_BAND_BYTES, isBandBytes } from '../bands/format/geometry.ts';
-import { DEFAULT_SCRYPT, type ScryptParameters } from '../bands/format/key-slot.ts';
 import { ID_BYTES, wipeKeys } from '../bands/format/keys.ts';
-import { type CipherName, KEY_BYTES } from '../bands/format/primitives.ts';
 import { openRecord, RECORD_NONCE_BYTES, sealRecord } from '../bands/format/record.ts';
-import { type RepositoryConfig, repositoryConfigCodec } from '../bands/format/repository-config.ts';
+import type { RepositoryConfig } from '../bands/format/repository-config.ts';
 import type { VolumeKey } from '../bands/format/volume-key.ts';
 import { checkVolumeName, type VolumeRecord, volumeRecordCodec } from '../bands/format/volume-record.ts';
 import {
   createDirectory,
-  DIRECTORY_MODE,
   listRequiredDirectory,
   readRegularFile,
   replaceFile,
   requireRealDirectory,
-  statIfPresent,
   syncDirectory,
   TEMPORARY_PREFIX,
   writeNewFile,
 } from '../bands/store/files.ts';
 import type { PageCache, VolumeContext } from '../bands/store/session-directory.ts';
+import { type InitOptions, initRepository } from './init-repository.ts';
 import { type KeyGrant, KeyRing } from './keys/key-ring.ts';
 import { openMasterKey } from './keys/open-slots.ts';
 import { type OfferedSecret, SlotSecret } from './keys/slot-secret.ts';
-import { makeSlot, writeSlot } from './keys/slots.ts';
 import { type RepositoryLayout, repositoryLayout } from './layout.ts';
 import { Lock, type LockRequest } from './locks.ts';
-import { readRecoveryScript } from './recovery-script.ts';
-import { REPOSITORY_README } from './repository-readme.ts';
+import { type ReadConfig, readConfig } from './repository-config.ts';
 import { Volume } from './volume.ts';
 
 const MAX_SMALL_FILE_BYTES = 65_536;
 /** Making a volume takes milliseconds: worth some seconds of waiting. */
 const VOLUMES_LOCK_ATTEMPTS = 200;
-
-export interface InitOptions {
-  readonly passphrase: string;
-  /** 24 words that open the repository, too. */
-  readonly recoveryPhrase?: string | undefined;
-  readonly cipher?: CipherName;
-  /** How much work a guess at the passphrase costs. */
-  readonly scrypt?: ScryptParameters;
-}
 
 /** What opens a repository, or one volume of it: what people have, or the key itself (of which a copy is kept). */
 export type Unlock = OfferedSecret | KeyGrant;
@@ -91,31 +75,7 @@ export class Repository {
    * @throws TimebandError REPOSITORY_EXISTS, TARGET_INVALID (not empty), UNSUPPORTED (no hardlinks there)
    */
   static async init(root: string, options: InitOptions): Promise<RepositoryConfig> {
-    const layout = repositoryLayout(path.resolve(root));
-    const recoveryScript = await readRecoveryScript();
-    const isNewRoot = await prepareRoot(layout);
-    const made: string[] = [];
-    try {
-      for (const directory of [layout.keys, layout.volumes, layout.trash, layout.locks]) {
-        await createDirectory(directory);
-        made.push(directory);
-      }
-      await tryHardlink(layout.locks);
-      const config: RepositoryConfig = { id: randomBytes(ID_BYTES), cipher: options.cipher ?? 'aes-256-gcm', createdMs: Date.now() };
-      const bytes = repositoryConfigCodec.encode(config);
-      await writeFirstSlots(layout.keys, nodePrimitives.sha256(bytes), options);
-      made.push(layout.readme);
-      await writeNewFile(layout.readme, utf8(REPOSITORY_README));
-      made.push(layout.recoveryScript);
-      await writeNewFile(layout.recoveryScript, recoveryScript);
-      made.push(layout.config);
-      await replaceFile(layout.config, bytes); // the last file makes it a repository
-      if (isNewRoot) await syncDirectory(path.dirname(layout.root));
-      return config;
-    } catch (error) {
-      for (const one of made) await rm(one, { recursive: true, force: true });
-      throw error;
-    }
+    return await initRepository(root, options);
   }
 
   /** @throws TimebandError REPOSITORY_NOT_FOUND, REPOSITORY_VERSION, REPOSITORY_CORRUPT, WRONG_KEY */
@@ -298,17 +258,6 @@ export class Repository {
   }
 }
 
-/** The slots that open a new repository. */
-async function writeFirstSlots(keysDirectory: string, configDigest: Uint8Array, options: InitOptions): Promise<void> {
-  const masterKey = randomBytes(KEY_BYTES);
-  const { passphrase, recoveryPhrase, scrypt = DEFAULT_SCRYPT } = options;
-  for (const offered of [{ passphrase }, ...(recoveryPhrase === undefined ? [] : [{ recoveryPhrase }])]) {
-    using secret = SlotSecret.of(offered);
-    await writeSlot(keysDirectory, await makeSlot(secret, { masterKey, configDigest, scrypt }));
-  }
-  wipeKeys(masterKey);
-}
-
 /** @throws TimebandError WRONG_KEY */
 function requireOwnKey({ root }: RepositoryLayout, { configDigest }: VolumeKey, digest: Uint8Array): void {
   if (equalBytes(configDigest, digest)) return;
@@ -320,104 +269,6 @@ function requireOwnKey({ root }: RepositoryLayout, { configDigest }: VolumeKey, 
 
 function isDamage(error: unknown): error is TimebandError {
   return error instanceof TimebandError && /^(RECORD|REPOSITORY)_/.test(error.code);
-}
-
-/** Makes the folder, or sees that it is empty. @returns whether it was made */
-async function prepareRoot(layout: RepositoryLayout): Promise<boolean> {
-  try {
-    await mkdir(layout.root, { mode: DIRECTORY_MODE });
-    return true;
-  } catch (error) {
-    if (errnoOf(error) !== 'EEXIST') throw ioError(error, 'make the folder', layout.root);
-  }
-  if ((await statIfPresent(layout.config)) !== undefined) {
-    throw new TimebandError(`${layout.root} is a Timeband repository already; nothing was changed.`, {
-      code: 'REPOSITORY_EXISTS',
-      path: layout.root,
-    });
-  }
-  let names: string[];
-  try {
-    names = await readdir(layout.root);
-  } catch (error) {
-    throw ioError(error, 'look into', layout.root);
-  }
-  if (names.some((name) => name !== 'lost+found')) {
-    throw new TimebandError(`${layout.root} is not empty and not a repository; nothing was changed. Name a new or an empty folder.`, {
-      code: 'TARGET_INVALID',
-      path: layout.root,
-    });
-  }
-  return false;
-}
-
-/** Sessions are hardlinks: a file system without them (FAT, some network mounts) is refused at once. */
-async function tryHardlink(directory: string): Promise<void> {
-  const one = path.join(directory, `${TEMPORARY_PREFIX}link-1`);
-  const two = path.join(directory, `${TEMPORARY_PREFIX}link-2`);
-  try {
-    await writeNewFile(one, new Uint8Array(1));
-    await link(one, two);
-  } catch (cause) {
-    throw new TimebandError(
-      `the file system of ${directory} has no hardlinks (${messageOf(cause)}); put the repository on ext4, XFS, btrfs or ZFS.`,
-      {
-        code: 'UNSUPPORTED',
-        cause,
-        path: directory,
-      },
-    );
-  } finally {
-    await rm(one, { force: true });
-    await rm(two, { force: true });
-  }
-}
-
-export interface ReadConfig {
-  readonly config: RepositoryConfig;
-  /** SHA-256 of the file. */
-  readonly digest: Uint8Array;
-}
-
-/** Reads repository.json without any key. @throws TimebandError REPOSITORY_NOT_FOUND, REPOSITORY_VERSION, REPOSITORY_CORRUPT */
-export async function readConfig(layout: RepositoryLayout): Promise<ReadConfig> {
-  let bytes: Uint8Array;
-  try {
-    await (await open(layout.root, constants.O_RDONLY | constants.O_DIRECTORY)).close();
-    bytes = await readRegularFile(layout.config, { maxBytes: MAX_SMALL_FILE_BYTES, what: 'repository.json' });
-  } catch (cause) {
-    if (errnoOf(cause) !== 'ENOENT' && errnoOf(cause) !== 'ENOTDIR' && !(cause instanceof TimebandError && cause.code === 'RECORD_MISSING'))
-      throw ioError(cause, 'open the repository', layout.root);
-    throw new TimebandError(
-      `no Timeband repository at ${layout.root}. Make one with "timeband init", or name another with --repo or TIMEBAND_REPO.`,
-      {
-        code: 'REPOSITORY_NOT_FOUND',
-        cause,
-        path: layout.root,
-      },
-    );
-  }
-  try {
-    return { config: repositoryConfigCodec.decode(bytes), digest: nodePrimitives.sha256(bytes) };
-  } catch (cause) {
-    throw configError(bytes, layout.config, cause);
-  }
-}
-
-function configError(bytes: Uint8Array, file: string, cause: unknown): TimebandError {
-  const version = /"format": "timeband-repository",\s+"version": (\d+)/.exec(new TextDecoder().decode(bytes))?.[1];
-  if (version !== undefined && Number(version) > 1) {
-    return new TimebandError(`${file}: the repository has format version ${version}; this program knows version 1. Use a newer Timeband.`, {
-      code: 'REPOSITORY_VERSION',
-      cause,
-      path: file,
-    });
-  }
-  return new TimebandError(`${file} is damaged: ${messageOf(cause)}. Put it back from a copy; it never changes after init.`, {
-    code: 'REPOSITORY_CORRUPT',
-    cause,
-    path: file,
-  });
 }
 
 /** Held by whoever adds a volume, or changes one's name. */

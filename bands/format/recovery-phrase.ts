@@ -9,6 +9,7 @@ import { TimebandError } from '../errors.ts';
 /** Random bytes behind a phrase. */
 export const PHRASE_ENTROPY_BYTES = 32;
 export const PHRASE_WORDS = 24;
+const KNOWN_WORDS: ReadonlySet<string> = new Set(wordlist);
 
 /** The 24 words, separated by spaces, of 32 bytes. */
 export function encodeRecoveryPhrase(entropy: Uint8Array): string {
@@ -26,7 +27,7 @@ export function decodeRecoveryPhrase(text: string): Uint8Array {
     .toLowerCase()
     .split(/\s+/u)
     .filter((word) => word !== '');
-  const unknown = words.flatMap((word, i) => (wordlist.includes(word) ? [] : [i + 1]));
+  const unknown = words.flatMap((word, i) => (KNOWN_WORDS.has(word) ? [] : [i + 1]));
   if (unknown.length > 0) {
     const places = unknown.length === 1 ? `word ${unknown[0]} is` : `words ${unknown.join(', ')} are`;
     throw wrong(`${places} not in the list of words (BIP-39, English); see the paper again`);

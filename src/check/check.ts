@@ -22,6 +22,7 @@ import type { OnProgress } from '../progress.ts';
 import type { Repository } from '../repository.ts';
 import { findRollback } from '../sync/rollback.ts';
 import type { Volume } from '../volume.ts';
+import { checkSlots } from './check-slots.ts';
 import { type CheckResult, type Finding, finding } from './findings.ts';
 import { byUrgency, type Candidate, isInSubset, type Subset } from './scope.ts';
 
@@ -49,6 +50,7 @@ export async function checkRepository(repository: Repository, options: CheckOpti
   const { volumes, damaged } =
     options.volume === undefined ? await repository.listVolumes() : { volumes: [await repository.volume(options.volume)], damaged: [] };
   const run = new CheckRun(repository, options);
+  if (options.volume === undefined) run.findings.push(...(await checkSlots(repository.layout.keys, repository.configDigest)));
   for (const { id, error } of damaged) run.findings.push(finding({ volume: id }, error));
   const planned: PlannedSession[] = [];
   for (const volume of volumes) planned.push(...(await run.plan(volume)));
