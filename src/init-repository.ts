@@ -10,19 +10,23 @@ import { ID_BYTES, wipeKeys } from '../bands/format/keys.ts';
 import { type CipherName, KEY_BYTES } from '../bands/format/primitives.ts';
 import { type RepositoryConfig, repositoryConfigCodec } from '../bands/format/repository-config.ts';
 import { createDirectory, DIRECTORY_MODE, replaceFile, statIfPresent, syncDirectory, TEMPORARY_PREFIX, writeNewFile } from '../bands/store/files.ts';
+import { wipeGrant } from './keys/key-ring.ts';
 import { SlotSecret } from './keys/slot-secret.ts';
 import { makeSlot, writeSlot } from './keys/slots.ts';
 import { type RepositoryLayout, repositoryLayout } from './layout.ts';
 import { readRecoveryScript } from './recovery-script.ts';
+import type { Repository } from './repository.ts';
 import { REPOSITORY_README } from './repository-readme.ts';
 
 export interface InitOptions {
   readonly passphrase: string;
   /** 24 words that open the repository, too. */
   readonly recoveryPhrase?: string | undefined;
-  readonly cipher?: CipherName;
+  readonly cipher?: CipherName | undefined;
   /** How much work a guess at the passphrase costs. */
   readonly scrypt?: ScryptParameters;
+  /** Take over the master key and the cipher of this one, so that sessions can be copied between the two as they are. */
+  readonly sameKeysAs?: Repository | undefined;
 }
 
 /**
@@ -40,7 +44,8 @@ export async function initRepository(root: string, options: InitOptions): Promis
       made.push(directory);
     }
     await tryHardlink(layout.locks);
-    const config: RepositoryConfig = { id: randomBytes(ID_BYTES), cipher: options.cipher ?? 'aes-256-gcm', createdMs: Date.now() };
+    const cipher = options.sameKeysAs?.config.cipher ?? options.cipher ?? 'aes-256-gcm';
+    const config: RepositoryConfig = { id: randomBytes(ID_BYTES), cipher, createdMs: Date.now() };
     const bytes = repositoryConfigCodec.encode(config);
     await writeFirstSlots(layout.keys, nodePrimitives.sha256(bytes), options);
     made.push(layout.readme);
@@ -59,13 +64,22 @@ export async function initRepository(root: string, options: InitOptions): Promis
 
 /** The slots that open a new repository. */
 async function writeFirstSlots(keysDirectory: string, configDigest: Uint8Array, options: InitOptions): Promise<void> {
-  const masterKey = randomBytes(KEY_BYTES);
+  const masterKey = masterKeyFor(options.sameKeysAs);
   const { passphrase, recoveryPhrase, scrypt = DEFAULT_SCRYPT } = options;
   for (const offered of [{ passphrase }, ...(recoveryPhrase === undefined ? [] : [{ recoveryPhrase }])]) {
     using secret = SlotSecret.of(offered);
     await writeSlot(keysDirectory, await makeSlot(secret, { masterKey, configDigest, scrypt }));
   }
   wipeKeys(masterKey);
+}
+
+/** @throws TimebandError WRONG_KEY if the other repository was opened with the key of one volume */
+function masterKeyFor(other: Repository | undefined): Uint8Array {
+  const grant = other?.exportKey();
+  if (grant === undefined) return randomBytes(KEY_BYTES);
+  if ('masterKey' in grant) return grant.masterKey;
+  wipeGrant(grant);
+  throw new TimebandError('the keys of a repository cannot be taken over with the key of one volume. Use its passphrase.', { code: 'WRONG_KEY' });
 }
 
 /** Makes the folder, or sees that it is empty. @returns whether it was made */

@@ -12,6 +12,7 @@ import type { VolumeKey } from '../bands/format/volume-key.ts';
 import { checkVolumeName, type VolumeRecord, volumeRecordCodec } from '../bands/format/volume-record.ts';
 import {
   createDirectory,
+  listDirectory,
   listRequiredDirectory,
   readRegularFile,
   replaceFile,
@@ -25,12 +26,13 @@ import { type InitOptions, initRepository } from './init-repository.ts';
 import { type KeyGrant, KeyRing } from './keys/key-ring.ts';
 import { openMasterKey } from './keys/open-slots.ts';
 import { type OfferedSecret, SlotSecret } from './keys/slot-secret.ts';
-import { type RepositoryLayout, repositoryLayout } from './layout.ts';
+import { type RepositoryLayout, repositoryLayout, volumeLayout } from './layout.ts';
 import { Lock, type LockRequest } from './locks.ts';
 import { type ReadConfig, readConfig } from './repository-config.ts';
 import { Volume } from './volume.ts';
 
-const MAX_SMALL_FILE_BYTES = 65_536;
+/** Of repository.json, a key slot, a volume record. */
+export const MAX_SMALL_FILE_BYTES = 65_536;
 /** Making a volume takes milliseconds: worth some seconds of waiting. */
 const VOLUMES_LOCK_ATTEMPTS = 200;
 
@@ -113,6 +115,11 @@ export class Repository {
     throw new TimebandError(`a volume key cannot ${what}: it opens its one volume and sees no others. Use the passphrase.`, { code: 'WRONG_KEY' });
   }
 
+  /** Whether what one of the two has sealed, the other opens: bands, pages and records of a volume are the same bytes in both. */
+  hasSameKeysAs(other: Repository): boolean {
+    return this.config.cipher === other.config.cipher && this.#keys.equals(other.#keys);
+  }
+
   /** The volumes by name, and those whose record is damaged. @throws TimebandError RECORD_MISSING (the folder of the volumes), IO_ERROR */
   async listVolumes(): Promise<{ readonly volumes: Volume[]; readonly damaged: DamagedVolume[] }> {
     const volumes: Volume[] = [];
@@ -149,11 +156,19 @@ export class Repository {
     });
   }
 
-  /** Makes a volume, whole or not at all. @throws TimebandError USAGE, VOLUME_EXISTS, LOCKED */
-  async createVolume(name: string, options: { readonly bandBytes?: number; readonly note?: string } = {}): Promise<Volume> {
+  /**
+   * Makes a volume, whole or not at all.
+   * @param options.copyOf another repository's volume: the new one gets its id, and what its record says
+   * @throws TimebandError USAGE, VOLUME_EXISTS, LOCKED
+   */
+  async createVolume(
+    name: string,
+    options: { readonly bandBytes?: number; readonly note?: string; readonly copyOf?: Volume | undefined } = {},
+  ): Promise<Volume> {
     checkVolumeName(name);
     this.#requireMasterKey(`make a volume "${name}"`);
-    const bandBytes = options.bandBytes ?? DEFAULT_BAND_BYTES;
+    const { copyOf } = options;
+    const bandBytes = copyOf?.record.bandBytes ?? options.bandBytes ?? DEFAULT_BAND_BYTES;
     if (!isBandBytes(bandBytes))
       throw new TimebandError(`a band size of ${bandBytes} bytes is not possible: use a power of two from 256K to 64M.`, { code: 'USAGE' });
     await using _lock = await this.#lockList('create volume');
@@ -168,11 +183,12 @@ export class Repository {
         },
       );
     }
-    const volumeId = randomBytes(ID_BYTES);
-    const record: VolumeRecord = { name, bandBytes, createdMs: Date.now(), note: options.note ?? '' };
+    const volumeId = copyOf?.context.volumeId ?? randomBytes(ID_BYTES);
+    const record: VolumeRecord =
+      copyOf === undefined ? { name, bandBytes, createdMs: Date.now(), note: options.note ?? '' } : { ...copyOf.record, name };
     const context = this.#contextOf(volumeId, bandBytes);
     const sealed = sealVolumeRecord(context, record);
-    const temporary = path.join(this.layout.volumes, `${TEMPORARY_PREFIX}${toHex(volumeId)}`);
+    const temporary = path.join(this.layout.volumes, `${TEMPORARY_PREFIX}${randomBytes(8).toString('hex')}`);
     const final = path.join(this.layout.volumes, toHex(volumeId));
     await createDirectory(temporary);
     for (const part of ['sessions', 'incoming']) await createDirectory(path.join(temporary, part));
@@ -206,13 +222,32 @@ export class Repository {
     return record;
   }
 
+  /** What a volume's sealed record says. @param id its folder's name @throws TimebandError RECORD_CORRUPT */
+  openVolumeRecord(id: string, sealed: Uint8Array): VolumeRecord {
+    const { volumeId, keys } = this.volumeContext(id);
+    return volumeRecordCodec.decode(openRecord(keys.recordsKey, { kind: 'volume', volumeId }, sealed));
+  }
+
+  /** Puts a record into the place of one that cannot be read. @throws TimebandError VOLUME_EXISTS, USAGE, LOCKED */
+  async replaceVolumeRecord(id: string, record: VolumeRecord): Promise<void> {
+    checkVolumeName(record.name);
+    await using _lock = await this.#lockList('repair volume');
+    if ((await this.listVolumes()).volumes.some(({ name }) => name === record.name))
+      throw new TimebandError(`volume "${record.name}" exists already; the record of ${id} was left as it is.`, { code: 'VOLUME_EXISTS' });
+    await replaceFile(this.#recordPath(id), sealVolumeRecord(this.volumeContext(id, record.bandBytes), record));
+  }
+
+  #recordPath(id: string): string {
+    return volumeLayout(path.join(this.layout.volumes, id)).record;
+  }
+
   async #lockList(command: string): Promise<Lock> {
     return await this.lock({ ...LIST_LOCK, command, attempts: VOLUMES_LOCK_ATTEMPTS });
   }
 
-  /** Removes a volume that has no session: what a first sync that failed leaves. */
+  /** Removes a volume that has no session and nothing that a sync could go on with: what a first sync that failed leaves. */
   async removeEmptyVolume(volume: Volume): Promise<void> {
-    if ((await volume.sessionIds()).length > 0) return;
+    if ((await volume.sessionIds()).length > 0 || (await listDirectory(volume.layout.incoming)).length > 0) return;
     await rm(volume.layout.root, { recursive: true, force: true });
     await syncDirectory(this.layout.volumes);
   }
@@ -225,17 +260,19 @@ export class Repository {
 
   async #openVolume(id: string): Promise<Volume> {
     const root = path.join(this.layout.volumes, id);
-    const volumeId = fromHex(id, ID_BYTES) ?? new Uint8Array(ID_BYTES);
-    const file = path.join(root, 'volume');
+    const file = this.#recordPath(id);
     try {
       await requireRealDirectory(root);
-      const sealed = await readRegularFile(file, { maxBytes: MAX_SMALL_FILE_BYTES, what: 'volume record' });
-      const { recordsKey } = this.#contextOf(volumeId, DEFAULT_BAND_BYTES).keys;
-      const record = volumeRecordCodec.decode(openRecord(recordsKey, { kind: 'volume', volumeId }, sealed));
-      return new Volume(root, record, { context: this.#contextOf(volumeId, record.bandBytes), pageCache: this.#options.pageCacheFor?.(id) });
+      const record = this.openVolumeRecord(id, await readRegularFile(file, { maxBytes: MAX_SMALL_FILE_BYTES, what: 'volume record' }));
+      return new Volume(root, record, { context: this.volumeContext(id, record.bandBytes), pageCache: this.#options.pageCacheFor?.(id) });
     } catch (error) {
       throw withPath(error, file);
     }
+  }
+
+  /** The keys of the volume whose folder has this name. */
+  volumeContext(id: string, bandBytes: number = DEFAULT_BAND_BYTES): VolumeContext {
+    return this.#contextOf(fromHex(id, ID_BYTES) ?? new Uint8Array(ID_BYTES), bandBytes);
   }
 
   /** Keys of a volume that is not there: for measuring what a first sync would store. */

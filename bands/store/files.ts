@@ -92,6 +92,16 @@ export async function syncDirectory(directory: string): Promise<void> {
   }
 }
 
+/** Makes a file that is written durable. */
+export async function syncFile(file: string): Promise<void> {
+  try {
+    await using handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW);
+    await handle.sync();
+  } catch (error) {
+    throw ioError(error, 'make durable', file);
+  }
+}
+
 /** Makes everything in the file system that holds `directory` durable (syncfs, through coreutils' `sync -f`). */
 export async function syncFileSystem(directory: string): Promise<void> {
   try {

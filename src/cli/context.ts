@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { TimebandError } from '../../bands/errors.ts';
 import { toHex } from '../../bands/format/bytes.ts';
+import type { PageCache } from '../../bands/store/session-directory.ts';
 import { Catalog } from '../catalog.ts';
 import { stateDirectory } from '../host.ts';
 import { repositoryLayout } from '../layout.ts';
@@ -79,23 +80,24 @@ export class CommandContext {
     const unlock = await getUnlock(options, this.terminal);
     try {
       process.umask(PRIVATE_UMASK); // what LevelDB and tools write is nobody else's, either
-      await using catalog = this.#openCatalog(toHex(config.id));
-      const opening = Repository.open(this.repositoryPath, unlock, {
-        pageCacheFor: (volumeId) => catalog.pageCache(volumeId),
-        lockWaitMs: this.lockWaitMs,
-        signal: this.terminal.signal,
-      });
-      limitCoreDumps(); // while scrypt runs elsewhere
-      using repository = await opening;
+      await using catalog = this.catalogOf(toHex(config.id));
+      using repository = await this.openRepository(this.repositoryPath, unlock, catalog);
       return await run(repository, catalog, unlock);
     } finally {
       wipeUnlock(unlock);
     }
   }
 
-  #openCatalog(repositoryId: string): Catalog {
+  catalogOf(repositoryId: string): Catalog {
     if (this.options.catalog === false) return Catalog.none();
     return new Catalog(this.stateDirectory, repositoryId, (message) => this.warn(message));
+  }
+
+  async openRepository(root: string, unlock: Unlock, catalog: Catalog): Promise<Repository> {
+    const pageCacheFor = (volumeId: string): PageCache => catalog.pageCache(volumeId);
+    const opening = Repository.open(root, unlock, { pageCacheFor, lockWaitMs: this.lockWaitMs, signal: this.terminal.signal });
+    limitCoreDumps(); // while scrypt runs elsewhere
+    return await opening;
   }
 
   /** The result: with --json the document, else the text (not with --quiet). */

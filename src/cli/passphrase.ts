@@ -67,12 +67,23 @@ export async function passphraseOfOptions(options: PassphraseOptions): Promise<s
   return undefined;
 }
 
+/** Variables of the environment, of which each command reads one set: TIMEBAND_PASSPHRASE, TIMEBAND_PASSPHRASE_FILE … */
+const FIRST = 'TIMEBAND_PASSPHRASE';
+/** Those of the repository that is copied to. */
+const SECOND = 'TIMEBAND_TO_PASSPHRASE';
+
 /** Undefined if no variable names one. */
-export async function passphraseOfEnvironment({ env }: Terminal): Promise<string | undefined> {
-  if (env['TIMEBAND_PASSPHRASE'] !== undefined) return env['TIMEBAND_PASSPHRASE'];
-  if (env['TIMEBAND_PASSPHRASE_FILE'] !== undefined) return await readSecretText(env['TIMEBAND_PASSPHRASE_FILE']);
-  if (env['TIMEBAND_PASSPHRASE_COMMAND'] !== undefined) return await fromCommand(env['TIMEBAND_PASSPHRASE_COMMAND']);
+export async function passphraseOfEnvironment({ env }: Terminal, variable: typeof FIRST | typeof SECOND = FIRST): Promise<string | undefined> {
+  const [passphrase, file, command] = [variable, `${variable}_FILE`, `${variable}_COMMAND`].map((name) => env[name]);
+  if (passphrase !== undefined) return passphrase;
+  if (file !== undefined) return await readSecretText(file);
+  if (command !== undefined) return await fromCommand(command);
   return undefined;
+}
+
+/** The passphrase of the repository that is copied to, if it was given; it may be asked for later. */
+export async function givenSecondPassphrase(options: PassphraseOptions, terminal: Terminal): Promise<string | undefined> {
+  return (await passphraseOfOptions(options)) ?? (await passphraseOfEnvironment(terminal, SECOND));
 }
 
 async function passphraseOfCredential({ env }: Terminal): Promise<string | undefined> {

@@ -3,7 +3,7 @@
  * the moment at which the session is gone; a process that is killed later leaves files that the next write command removes.
  */
 import { randomBytes } from 'node:crypto';
-import { readdirSync, rmdirSync, unlinkSync } from 'node:fs';
+import { lstatSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
 import { rename } from 'node:fs/promises';
 import path from 'node:path';
 import { setImmediate as breathe } from 'node:timers/promises';
@@ -51,8 +51,9 @@ export async function emptyTrash(trash: string, folders: readonly string[] = [])
   }
 }
 
-/** Removes a folder and all in it; links are not followed. Somebody else may be removing it, too. */
+/** Removes a folder and all in it; links are not followed, not even `directory` itself. Somebody else may be removing it, too. */
 export async function removeTree(directory: string): Promise<void> {
+  if (lstatSync(directory, { throwIfNoEntry: false })?.isDirectory() !== true) return removeFile(directory);
   try {
     let count = 0;
     for (const entry of readdirSync(directory, { withFileTypes: true })) {
@@ -63,8 +64,7 @@ export async function removeTree(directory: string): Promise<void> {
     }
     rmdirSync(directory);
   } catch (error) {
-    if (errnoOf(error) === 'ENOTDIR') removeFile(directory);
-    else if (errnoOf(error) !== 'ENOENT') throw ioError(error, 'remove', directory);
+    if (errnoOf(error) !== 'ENOENT') throw ioError(error, 'remove', directory);
   }
 }
 

@@ -55,6 +55,12 @@ export class KeyRing {
     throw new RangeError('volumeId: of a volume that this key does not open');
   }
 
+  /** Whether both open everything that the other does. */
+  equals(other: KeyRing): boolean {
+    const [a, b] = [this.#grant, other.#grant];
+    return 'masterKey' in a && 'masterKey' in b && equalBytes(a.masterKey, b.masterKey);
+  }
+
   copyGrant(): KeyGrant {
     return copyGrant(this.#grant);
   }
