@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { rename, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { TimebandError, withPath } from '../bands/errors.ts';
+import { errnoOf, TimebandError, withPath } from '../bands/errors.ts';
 import { equalBytes, fromHex, toHex } from '../bands/format/bytes.ts';
 import { DEFAULT_BAND_BYTES, isBandBytes } from '../bands/format/geometry.ts';
 import { ID_BYTES, wipeKeys } from '../bands/format/keys.ts';
@@ -133,6 +133,22 @@ export class Repository {
       }
     }
     return { volumes: volumes.sort((a, b) => (a.name < b.name ? -1 : 1)), damaged };
+  }
+
+  /** The same, where a volume whose sessions cannot be listed is damaged, too: for what goes over all volumes. @throws TimebandError as listVolumes */
+  async listReadableVolumes(): Promise<{ readonly volumes: Volume[]; readonly damaged: DamagedVolume[] }> {
+    const { volumes, damaged } = await this.listVolumes();
+    const readable: Volume[] = [];
+    for (const volume of volumes) {
+      try {
+        await volume.sessionIds();
+        readable.push(volume);
+      } catch (error) {
+        if (!isDamage(error)) throw error;
+        damaged.push({ id: volume.id, error });
+      }
+    }
+    return { volumes: readable, damaged };
   }
 
   async findVolume(name: string): Promise<Volume | undefined> {
@@ -304,8 +320,11 @@ function requireOwnKey({ root }: RepositoryLayout, { configDigest }: VolumeKey, 
   });
 }
 
+/** What a disk says of a file that it cannot give back, while others are well: an I/O error, a damaged inode, a checksum that differs. */
+const LOST_FILE: ReadonlySet<string | undefined> = new Set(['EIO', 'EUCLEAN', 'EBADMSG']);
+
 function isDamage(error: unknown): error is TimebandError {
-  return error instanceof TimebandError && /^(RECORD|REPOSITORY)_/.test(error.code);
+  return error instanceof TimebandError && (/^(RECORD|REPOSITORY)_/.test(error.code) || LOST_FILE.has(errnoOf(error.cause)));
 }
 
 /** Held by whoever adds a volume, or changes one's name. */
