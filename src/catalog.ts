@@ -41,13 +41,20 @@ export class Catalog {
   #idle: NodeJS.Timeout | undefined;
   #closing: Promise<void> = Promise.resolve();
   #hasWarned = false;
-  /** Another process has it now and then; any other failure is for good. */
+  /** Another process has it now and then; any other failure is for good, and so is having none. */
   #isUnusable = false;
 
   /** @param warn told once of each problem; a catalog never makes a command fail */
   constructor(stateDirectory: string, repositoryId: string, warn: (message: string) => void) {
     this.#directory = path.join(stateDirectory, repositoryId, 'catalog');
     this.#warn = warn;
+  }
+
+  /** One that keeps nothing and remembers nothing. */
+  static none(): Catalog {
+    const catalog = new Catalog('', '', () => undefined);
+    catalog.#isUnusable = true;
+    return catalog;
   }
 
   async #use<T>(run: (database: Database) => Promise<T>): Promise<T | undefined> {

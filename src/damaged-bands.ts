@@ -56,7 +56,7 @@ export async function changeDamagedList(
   await using _lock = await repository.lock({
     scope: `damaged-${volume.id}`,
     what: `the damaged list of volume "${volume.name}"`,
-    command: `damaged list of ${volume.name}`,
+    command: 'damaged list',
     attempts: LIST_LOCK_ATTEMPTS,
   });
   const before = options.isReset === true ? await readDamagedList(volume).catch(() => []) : await readDamagedList(volume);

@@ -40,7 +40,7 @@ export interface LockRequest {
   readonly scope: string;
   /** The same for people: `volume "work/private"`. */
   readonly what: string;
-  /** The command that asks, for the message of whoever is refused. */
+  /** The command that asks, for the message of whoever is refused: a word, no names, as everybody can read it who has the repository. */
   readonly command: string;
   /** How often to try: more for a lock that is only ever held for moments. */
   readonly attempts?: number;

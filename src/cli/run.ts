@@ -8,6 +8,7 @@ import { addCopy } from './commands/copy.ts';
 import { addDelete } from './commands/delete.ts';
 import { addDiff } from './commands/diff.ts';
 import { addInit } from './commands/init.ts';
+import { addKey } from './commands/key.ts';
 import { addLabels } from './commands/labels.ts';
 import { addMap } from './commands/map.ts';
 import { addMount } from './commands/mount.ts';
@@ -47,17 +48,19 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
     .showHelpAfterError('(see "timeband --help")')
     .configureOutput({ writeOut: (text) => terminal.stdout.write(text), writeErr: (text) => terminal.stderr.write(text) });
   addCommonOptions(program);
-  const define: Define = (usage, description, build, action) => {
-    const command = addCommonOptions(build(program.command(usage).description(description)));
-    command.action(async (...values: unknown[]) => {
-      const options: Readonly<Record<string, unknown>> & CommonOptions = command.optsWithGlobals();
-      isJson = options.json === true;
-      isDebug = options.debug === true;
-      const context = new CommandContext(terminal, options);
-      await action(context, values.slice(0, -2), options);
-      status = context.exitCode;
-    });
-  };
+  const defineIn =
+    (parent: Command): Define =>
+    (usage, description, build, action) => {
+      const command = addCommonOptions(build(parent.command(usage).description(description)));
+      command.action(async (...values: unknown[]) => {
+        const options: Readonly<Record<string, unknown>> & CommonOptions = { ...command.optsWithGlobals(), catalog: wantsCatalog(command) };
+        isJson = options.json === true;
+        isDebug = options.debug === true;
+        const context = new CommandContext(terminal, options);
+        await action(context, values.slice(0, -2), options);
+        status = context.exitCode;
+      });
+    };
   for (const add of [
     addInit,
     addSync,
@@ -79,7 +82,8 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
     addWithLock,
     addBreakLock,
   ])
-    add(define);
+    add(defineIn(program));
+  addKey(defineIn(program.command('key').description('what opens the repository: key slots, recovery phrases, keys of single volumes')));
   try {
     await program.parseAsync([...argv], { from: 'user' });
     return status;
@@ -87,6 +91,12 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
     if (error instanceof CommanderError) return reportUsage(error, argv, terminal);
     return report(firstError(error), terminal, { isJson, isDebug });
   }
+}
+
+/** Unless --no-catalog stands anywhere: commander would let the default of an outer command win. */
+function wantsCatalog(command: Command): boolean {
+  for (let at: Command | null = command; at !== null; at = at.parent) if (at.opts()['catalog'] === false) return false;
+  return true;
 }
 
 /** Commander has told it on stderr, or shown the help that was asked for; with --json there is a document, too. */

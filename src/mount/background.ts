@@ -7,6 +7,7 @@ import { ioError, TimebandError } from '../../bands/errors.ts';
 import { FILE_MODE } from '../../bands/store/files.ts';
 import { fromWireError } from '../../bands/workers/tasks.ts';
 import { type ProcessIdentity, processIdentity } from '../host.ts';
+import { wipeGrant } from '../keys/key-ring.ts';
 import { type ServeAnswer, type ServeMessage, WANTED } from './messages.ts';
 
 const SERVER = fileURLToPath(new URL('./server-main.js', import.meta.url));
@@ -23,7 +24,7 @@ export interface StartOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** @throws TimebandError as the server found it, MOUNT_FAILED with what it logged, or INTERRUPTED; the process has then ended */
+/** Wipes the key in `message`. @throws TimebandError as the server found it, MOUNT_FAILED with what it logged, or INTERRUPTED; the process has then ended */
 export async function startServer(message: ServeMessage, { logFile, onStarted, signal }: StartOptions): Promise<void> {
   throwIfInterrupted(signal);
   const child = await forkServer(logFile);
@@ -46,6 +47,7 @@ export async function startServer(message: ServeMessage, { logFile, onStarted, s
     clearTimeout(timer);
     throw error;
   } finally {
+    wipeGrant(message.key);
     signal?.removeEventListener('abort', giveUp);
   }
 }

@@ -1,11 +1,12 @@
 /** What the command line and the process that serves a mount tell each other over the channel between them. */
 import type { WireError } from '../../bands/workers/tasks.ts';
+import type { KeyGrant } from '../keys/key-ring.ts';
 import type { ServeRequest } from './serve.ts';
 
 /** The key travels over the channel: never in arguments or the environment, where others could see it. */
 export interface ServeMessage {
   readonly root: string;
-  readonly masterKey: Uint8Array;
+  readonly key: KeyGrant;
   readonly request: ServeRequest;
 }
 

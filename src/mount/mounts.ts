@@ -26,7 +26,7 @@ export async function mountRepository(repository: Repository, options: Backgroun
   await clearRemains(registry, directory);
   const request = { mountPoint: directory, allowOther: options.allowOther ?? false, cacheBytes: options.cacheBytes, only: undefined };
   const record = { repository: repository.layout.root, fusePoint: directory, opened: undefined };
-  const message = { root: repository.layout.root, masterKey: repository.exportMasterKey(), request };
+  const message = { root: repository.layout.root, key: repository.exportKey(), request };
   const onStarted = (server: ProcessIdentity): Promise<void> => registry.put(directory, { ...record, server });
   try {
     await startServer(message, { logFile: await registry.newLogFile(directory), onStarted, signal: options.signal });

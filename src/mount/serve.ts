@@ -71,6 +71,6 @@ async function takeLease(repository: Repository, only: ServeRequest['only']): Pr
     volume: volume.name,
     volumeId: volume.id,
     sessionId: only.session,
-    command: `open ${only.volume}@${only.session}`,
+    command: 'open',
   });
 }

@@ -3,8 +3,8 @@
  * If the command does not say then that it wants the mount, it was killed or gave up: the mount is taken down again.
  */
 import { messageOf, TimebandError } from '../../bands/errors.ts';
-import { wipeKeys } from '../../bands/format/keys.ts';
 import { toWireError } from '../../bands/workers/tasks.ts';
+import { wipeGrant } from '../keys/key-ring.ts';
 import { Repository } from '../repository.ts';
 import { type ServeAnswer, type ServeMessage, WANTED } from './messages.ts';
 import { type ServedMount, serveMount } from './serve.ts';
@@ -33,9 +33,9 @@ function hangUp(): void {
   if (process.connected) process.disconnect();
 }
 
-async function serve({ root, masterKey, request }: ServeMessage): Promise<void> {
-  const repository = await Repository.open(root, { masterKey });
-  wipeKeys(masterKey);
+async function serve({ root, key, request }: ServeMessage): Promise<void> {
+  const repository = await Repository.open(root, key);
+  wipeGrant(key);
   const mount = await serveMount(repository, request, log);
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => takeDown(mount));
   const wanted = isWanted();

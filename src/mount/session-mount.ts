@@ -51,7 +51,7 @@ export class SessionMount {
     const { volume, session, cacheBytes, signal } = this.#options;
     const request = { mountPoint: this.record.fusePoint, allowOther: false, cacheBytes, only: { volume, session } };
     await startServer(
-      { root: this.#repository.layout.root, masterKey: this.#repository.exportMasterKey(), request },
+      { root: this.#repository.layout.root, key: this.#repository.exportKey(), request },
       { logFile: await this.#registry.newLogFile(this.#directory), onStarted: (server) => this.note({ server }), signal },
     );
     return path.join(this.record.fusePoint, IMAGE_NAME);

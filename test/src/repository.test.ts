@@ -69,7 +69,7 @@ test('the exported master key opens the repository, another one reads no volume'
   await init(ws.repo);
   using repository = await Repository.open(ws.repo, { passphrase: PASSPHRASE });
   await repository.createVolume('disk');
-  using again = await Repository.open(ws.repo, { masterKey: repository.exportMasterKey() });
+  using again = await Repository.open(ws.repo, repository.exportKey());
   t.is((await again.volume('disk')).name, 'disk');
   using wrong = await Repository.open(ws.repo, { masterKey: new Uint8Array(32).fill(1) });
   const { volumes, damaged } = await wrong.listVolumes();

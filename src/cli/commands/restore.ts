@@ -34,7 +34,7 @@ export function addRestore(define: Define): void {
         const volume = await repository.volume(name);
         const sessionId = await volume.resolve(session);
         const knownId = at === undefined ? undefined : await volume.resolve(at);
-        const lease = { locks: repository.layout.locks, volume: name, volumeId: volume.id, command: `restore ${name}@${sessionId}` };
+        const lease = { locks: repository.layout.locks, volume: name, volumeId: volume.id, command: 'restore' };
         await using _lease = await Lease.take({ ...lease, sessionId });
         await using _knownLease = knownId === undefined ? undefined : await Lease.take({ ...lease, sessionId: knownId });
         const opened = await volume.openSession(sessionId);
