@@ -61,7 +61,7 @@ async function readSlot(file: string): Promise<KeySlot> {
 
 /**
  * Opens the master key with the first slot that the passphrase fits; a damaged slot does not hide the others.
- * @throws TimebandError WRONG_KEY, REPOSITORY_CORRUPT (no slot can be read)
+ * @throws TimebandError WRONG_KEY, REPOSITORY_CORRUPT (all slots are damaged), IO_ERROR
  */
 export async function openMasterKey(keysDirectory: string, passphrase: string, configDigest: Uint8Array): Promise<Uint8Array> {
   const names = (await listDirectory(keysDirectory))
@@ -69,6 +69,7 @@ export async function openMasterKey(keysDirectory: string, passphrase: string, c
     .sort()
     .slice(0, MAX_SLOTS);
   const damaged: string[] = [];
+  let unread: TimebandError | undefined;
   let tried = 0;
   for (const name of names) {
     try {
@@ -77,10 +78,11 @@ export async function openMasterKey(keysDirectory: string, passphrase: string, c
       const masterKey = await trySlot(slot, passphrase, configDigest);
       if (masterKey !== undefined) return masterKey;
     } catch (error) {
+      if (error instanceof TimebandError && !error.code.startsWith('RECORD_')) unread ??= error; // the disk's fault, which may pass
       damaged.push(messageOf(error));
     }
   }
-  throw noSlotError(keysDirectory, tried, damaged);
+  throw unread ?? noSlotError(keysDirectory, tried, damaged);
 }
 
 async function trySlot(slot: KeySlot, passphrase: string, configDigest: Uint8Array): Promise<Uint8Array | undefined> {

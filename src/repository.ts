@@ -1,7 +1,7 @@
 /** The repository: making one, opening it, and finding its volumes. */
 import { randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
-import { link, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { link, mkdir, open, readdir, rename } from 'node:fs/promises';
 import path from 'node:path';
 import { nodePrimitives } from '../bands/crypto/node-primitives.ts';
 import { errnoOf, ioError, messageOf, TimebandError, withPath } from '../bands/errors.ts';
@@ -23,9 +23,11 @@ import {
   statIfPresent,
   syncDirectory,
   TEMPORARY_PREFIX,
+  tryToRemove,
   writeNewFile,
 } from '../bands/store/files.ts';
 import type { PageCache, VolumeContext } from '../bands/store/session-directory.ts';
+import { moveToTrash, removeTree } from './deletion/trash.ts';
 import { addPassphraseSlot, openMasterKey } from './key-slots.ts';
 import { type RepositoryLayout, repositoryLayout } from './layout.ts';
 import { Lock, type LockRequest } from './locks.ts';
@@ -107,7 +109,7 @@ export class Repository {
       if (isNewRoot) await syncDirectory(path.dirname(layout.root));
       return config;
     } catch (error) {
-      for (const one of made) await rm(one, { recursive: true, force: true });
+      for (const one of made) await tryToRemove(one);
       throw error;
     }
   }
@@ -184,11 +186,16 @@ export class Repository {
     const sealed = sealVolumeRecord(context, record);
     const temporary = path.join(this.layout.volumes, `${TEMPORARY_PREFIX}${toHex(volumeId)}`);
     const final = path.join(this.layout.volumes, toHex(volumeId));
-    await createDirectory(temporary);
-    for (const part of ['sessions', 'incoming']) await createDirectory(path.join(temporary, part));
-    await writeNewFile(path.join(temporary, 'volume'), sealed);
-    await syncDirectory(temporary);
-    await rename(temporary, final);
+    try {
+      await createDirectory(temporary);
+      for (const part of ['sessions', 'incoming']) await createDirectory(path.join(temporary, part));
+      await writeNewFile(path.join(temporary, 'volume'), sealed);
+      await syncDirectory(temporary);
+      await rename(temporary, final);
+    } catch (error) {
+      await tryToRemove(temporary);
+      throw ioError(error, 'make the volume', final);
+    }
     await syncDirectory(this.layout.volumes);
     return new Volume(final, record, { context, pageCache: this.#options.pageCacheFor?.(toHex(volumeId)) });
   }
@@ -219,11 +226,10 @@ export class Repository {
     return await this.lock({ ...LIST_LOCK, command, attempts: VOLUMES_LOCK_ATTEMPTS });
   }
 
-  /** Removes a volume that has no session: what a first sync that failed leaves. */
+  /** Removes a volume that has no session: what a first sync that failed leaves. One without a record would be a damaged volume, so it goes at once. */
   async removeEmptyVolume(volume: Volume): Promise<void> {
     if ((await volume.sessionIds()).length > 0) return;
-    await rm(volume.layout.root, { recursive: true, force: true });
-    await syncDirectory(this.layout.volumes);
+    for (const moved of await moveToTrash(this.layout.trash, [volume.layout.root])) await removeTree(moved);
   }
 
   async #volumeIds(): Promise<string[]> {
@@ -300,6 +306,9 @@ async function prepareRoot(layout: RepositoryLayout): Promise<boolean> {
   return false;
 }
 
+/** What link(2) says where there are none. */
+const NO_LINKS: readonly string[] = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'];
+
 /** Sessions are hardlinks: a file system without them (FAT, some network mounts) is refused at once. */
 async function tryHardlink(directory: string): Promise<void> {
   const one = path.join(directory, `${TEMPORARY_PREFIX}link-1`);
@@ -308,6 +317,7 @@ async function tryHardlink(directory: string): Promise<void> {
     await writeNewFile(one, new Uint8Array(1));
     await link(one, two);
   } catch (cause) {
+    if (!NO_LINKS.includes(errnoOf(cause) ?? '')) throw ioError(cause, 'try a hardlink in', directory);
     throw new TimebandError(
       `the file system of ${directory} has no hardlinks (${messageOf(cause)}); put the repository on ext4, XFS, btrfs or ZFS.`,
       {
@@ -317,8 +327,8 @@ async function tryHardlink(directory: string): Promise<void> {
       },
     );
   } finally {
-    await rm(one, { force: true });
-    await rm(two, { force: true });
+    await tryToRemove(one);
+    await tryToRemove(two);
   }
 }
 

@@ -2,7 +2,7 @@
  * Getting a session's bytes back: into a new file (sparse), over an existing file or device, or to a stream.
  * A new file appears under its name only when it is whole; a damaged band never turns into wrong bytes silently.
  */
-import { TimebandError } from '../bands/errors.ts';
+import { ioError, isShortage, TimebandError } from '../bands/errors.ts';
 import { type ByteRange, bandLengthOf, ENTRIES_PER_PAGE, mergeRanges } from '../bands/format/geometry.ts';
 import { entryCount, readEntry } from '../bands/format/index-page.ts';
 import { statIfPresent, writeFully } from '../bands/store/files.ts';
@@ -169,8 +169,12 @@ class RestoreRun {
     this.#damaged.push({ ...range, reason: error.message });
     if (this.#options.isKeepGoing !== true || this.#target.isNew) return;
     const zeros = new Uint8Array(BUFFER_BYTES);
-    for (let done = 0; done < range.length; done += BUFFER_BYTES) {
-      await writeFully(this.#target.handle, zeros.subarray(0, Math.min(BUFFER_BYTES, range.length - done)), range.offset + done);
+    try {
+      for (let done = 0; done < range.length; done += BUFFER_BYTES) {
+        await writeFully(this.#target.handle, zeros.subarray(0, Math.min(BUFFER_BYTES, range.length - done)), range.offset + done);
+      }
+    } catch (cause) {
+      throw ioError(cause, 'write', this.#target.path);
     }
   }
 
@@ -208,9 +212,9 @@ class RestoreRun {
 
 const DAMAGE_CODES: ReadonlySet<string> = new Set(['BAND_CORRUPT', 'BAND_MISSING', 'RECORD_CORRUPT', 'RECORD_MISSING', 'IO_ERROR']);
 
-/** Whether reading the repository failed because of its files (and not because of a mistake or a full disk). */
+/** Whether reading the repository failed because of its files (and not because of a mistake, a full disk or too many open files). */
 export function isDamage(error: unknown): error is TimebandError {
-  return error instanceof TimebandError && DAMAGE_CODES.has(error.code);
+  return error instanceof TimebandError && DAMAGE_CODES.has(error.code) && !isShortage(error);
 }
 
 export function interruptedRestore(target: Target): TimebandError {

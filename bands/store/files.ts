@@ -134,10 +134,27 @@ export async function replaceFile(file: string, bytes: Uint8Array): Promise<void
     await writeNewFile(temporary, bytes);
     await rename(temporary, file);
   } catch (error) {
-    await rm(temporary, { force: true });
+    await tryToRemove(temporary);
     throw ioError(error, 'write', file);
   }
   await syncDirectory(path.dirname(file));
+}
+
+/** Removes a file, if it is there. */
+export async function removeFile(file: string): Promise<void> {
+  try {
+    await rm(file, { force: true });
+  } catch (error) {
+    throw ioError(error, 'remove', file);
+  }
+}
+
+/**
+ * Clears up a file, or a folder with all in it, after a failure: what went wrong before is what there is to report, and what
+ * is left is of no harm.
+ */
+export async function tryToRemove(file: string): Promise<void> {
+  await rm(file, { recursive: true, force: true }).catch(() => undefined);
 }
 
 /** What `readRegularFile` reports for a file that is not there. */
@@ -176,9 +193,13 @@ async function openRegularFile(file: string, what: string): Promise<FileHandle> 
     if (errnoOf(error) !== 'ELOOP') throw error;
     throw new TimebandError(`${file}: the ${what} is a symbolic link; a repository holds none`, { code: 'RECORD_CORRUPT', cause: error, path: file });
   }
-  if ((await handle.stat()).isFile()) return handle;
-  await handle.close();
-  throw new TimebandError(`${file}: the ${what} is not a regular file`, { code: 'RECORD_CORRUPT', path: file });
+  try {
+    if ((await handle.stat()).isFile()) return handle;
+    throw new TimebandError(`${file}: the ${what} is not a regular file`, { code: 'RECORD_CORRUPT', path: file });
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
 }
 
 /** Fills `out` from `position`. @throws TimebandError IO_ERROR if the file ends before */

@@ -1,9 +1,9 @@
 /** A session that is being written: volumes/ID/incoming/XXXX/, never read as a session, until one rename commits it. */
 import { randomBytes } from 'node:crypto';
-import { rename, rm } from 'node:fs/promises';
+import { rename } from 'node:fs/promises';
 import path from 'node:path';
 import { nodePrimitives } from '../../bands/crypto/node-primitives.ts';
-import { ioError, TimebandError } from '../../bands/errors.ts';
+import { ioError, messageOf, TimebandError } from '../../bands/errors.ts';
 import { encodeNames } from '../../bands/format/names.ts';
 import { RECORD_NONCE_BYTES, type RecordPlace, sealRecord } from '../../bands/format/record.ts';
 import {
@@ -13,9 +13,11 @@ import {
   statIfPresent,
   syncDirectory,
   syncFileSystem,
+  tryToRemove,
   writeNewFile,
 } from '../../bands/store/files.ts';
 import { SESSION_FILES, type VolumeContext } from '../../bands/store/session-directory.ts';
+import { removeTree } from '../deletion/trash.ts';
 import type { Volume } from '../volume.ts';
 
 export class Incoming {
@@ -59,7 +61,7 @@ export class Incoming {
     return nodePrimitives.sha256(sealed);
   }
 
-  /** Makes everything durable and renames it to a session: the commit. @throws TimebandError IO_ERROR and nothing is committed */
+  /** Makes everything durable and renames it to a session: the commit. @throws TimebandError IO_ERROR and nothing is committed, unless it says so */
   async commit(sessionId: string): Promise<void> {
     const target = this.#volume.sessionPath(sessionId);
     if ((await statIfPresent(target)) !== undefined)
@@ -70,17 +72,25 @@ export class Incoming {
     } catch (error) {
       throw ioError(error, 'commit the session to', target);
     }
-    await syncDirectory(this.#volume.layout.sessions);
+    try {
+      await syncDirectory(this.#volume.layout.sessions);
+    } catch (cause) {
+      throw new TimebandError(
+        `session ${sessionId} is in its place and whole, but may not outlive a power cut: ${messageOf(cause)}. When that is mended, run sync with --force.`,
+        { code: cause instanceof TimebandError ? cause.code : 'IO_ERROR', cause, path: this.#volume.layout.sessions },
+      );
+    }
   }
 
+  /** Removes what was written, if it was not committed; what is left of it, the next sync removes. */
   async discard(): Promise<void> {
-    await rm(this.directory, { recursive: true, force: true });
+    await tryToRemove(this.directory);
   }
 }
 
 /** Removes what syncs that were killed left. The caller holds the volume's lock, so nobody is writing there. */
 export async function clearIncoming(volume: Volume): Promise<number> {
   const names = await listDirectory(volume.layout.incoming);
-  for (const name of names) await rm(path.join(volume.layout.incoming, name), { recursive: true, force: true });
+  for (const name of names) await removeTree(path.join(volume.layout.incoming, name));
   return names.length;
 }
