@@ -19,6 +19,7 @@ type Database = Level<string, Uint8Array>;
 
 const OPEN_ATTEMPTS = 60;
 const RETRY_MS = 25;
+const NEWLINE = 0x0a;
 /** The database is closed after this long without a request, so that others get their turn. */
 const IDLE_MS = 40;
 
@@ -187,6 +188,21 @@ export class Catalog {
     const value = await this.#use((database) => database.get(`manifest!${volumeId}!${sessionId}`));
     const prefix = utf8(`${stamp}\n`);
     return value !== undefined && equalBytes(value.subarray(0, prefix.length), prefix) ? value.slice(prefix.length) : undefined;
+  }
+
+  /** The plaintext that was kept last of a session's manifest, whatever file it was of. */
+  async anyManifest(volumeId: string, sessionId: string): Promise<Uint8Array | undefined> {
+    const value = await this.#use((database) => database.get(`manifest!${volumeId}!${sessionId}`));
+    const at = value?.indexOf(NEWLINE) ?? -1;
+    return at < 0 ? undefined : value?.slice(at + 1);
+  }
+
+  /** Drops what was cached of a volume: manifests and index pages. What was seen and where it came from, is no cache and stays. */
+  async dropCaches(volumeId: string): Promise<void> {
+    for (const kind of ['manifest', 'page']) {
+      const range = { gte: `${kind}!${volumeId}!`, lt: `${kind}!${volumeId}"` }; // '"' follows '!'
+      await this.#use((database) => database.clear(range));
+    }
   }
 
   async rememberManifest(volumeId: string, sessionId: string, kept: { readonly stamp: string; readonly plain: Uint8Array }): Promise<void> {

@@ -5,6 +5,7 @@ import { equalBytes } from '../bands/format/bytes.ts';
 import { type ByteRange, bandLengthOf, ENTRIES_PER_PAGE, mergeRanges } from '../bands/format/geometry.ts';
 import { isSameContent } from '../bands/format/index-page.ts';
 import type { SessionDirectory } from '../bands/store/session-directory.ts';
+import { isDamage } from './damage-log.ts';
 import type { Volume } from './volume.ts';
 
 export interface SessionDiff {
@@ -49,7 +50,9 @@ async function changedBetween(volume: Volume, older: SessionDirectory, newer: Se
   const changed = new Bitmap(Math.max(older.bandCount, newer.bandCount));
   const ids = new Set(await volume.sessionIds());
   for (let session = newer; session.sessionId !== older.sessionId; ) {
-    changed.or(await session.readBitmap());
+    const bitmap = await readBitmap(session);
+    if (bitmap === undefined) return undefined;
+    changed.or(bitmap);
     const { base } = session.manifest;
     if (base === undefined || base.sessionId < older.sessionId || !ids.has(base.sessionId)) return undefined;
     const next = await volume.openSession(base.sessionId);
@@ -58,6 +61,16 @@ async function changedBetween(volume: Volume, older: SessionDirectory, newer: Se
     session = next;
   }
   return changed;
+}
+
+/** Undefined: it is damaged, and the indexes have to tell. */
+async function readBitmap(session: SessionDirectory): Promise<Bitmap | undefined> {
+  try {
+    return await session.readBitmap();
+  } catch (error) {
+    if (isDamage(error)) return undefined;
+    throw error;
+  }
 }
 
 async function differingBands(

@@ -9,6 +9,7 @@
  *     await image.read(bytes, offset);
  */
 export { type ErrorCode, TimebandError } from '../bands/errors.ts';
+export type { DamagedBand } from '../bands/format/damaged-list.ts';
 export type { ByteRange } from '../bands/format/geometry.ts';
 export type { Labels } from '../bands/format/labels.ts';
 export type { Manifest, SessionTotals, SourceDescription } from '../bands/format/manifest.ts';
@@ -21,12 +22,18 @@ export { type CheckOptions, checkRepository } from './check/check.ts';
 export { checkWithoutKey, type KeylessCheckOptions } from './check/check-without-key.ts';
 export { type CheckResult, type DamagedSession, damagedSessions, type Finding } from './check/findings.ts';
 export { parseSubset, type Subset } from './check/scope.ts';
+export { type CopyEnvironment, type CopyOptions, type CopyResult, copySessions, type SessionOutcome } from './copy/copy.ts';
+export type { CopyRequest } from './copy/plan.ts';
+export type { DamagedRange } from './damage-log.ts';
+export { readDamagedList } from './damaged-bands.ts';
 export { diffSessions, type SessionDiff } from './diff.ts';
 export { breakLocks, Lock, type LockHolder } from './locks.ts';
 export { type MapRun, mapRuns, mapVolume, type VolumeMap } from './map.ts';
 export type { OnProgress, Progress } from './progress.ts';
+export { type RepairOptions, type RepairResult, repairRepository } from './repair/repair.ts';
+export type { RepairAction } from './repair/repair-log.ts';
 export { type DamagedVolume, type InitOptions, type OpenOptions, Repository, type Unlock } from './repository.ts';
-export { type DamagedRange, type RestoreOptions, type RestoreResult, restoreSession, type StreamOptions, streamSession } from './restore.ts';
+export { type RestoreOptions, type RestoreResult, restoreSession, type StreamOptions, streamSession } from './restore.ts';
 export { type InPlaceOptions, type InPlaceResult, restoreInPlace } from './restore-in-place.ts';
 export type { TimeZone, UtcOffset } from './retention/calendar.ts';
 export { type Duration, parseDuration } from './retention/duration.ts';

@@ -29,10 +29,13 @@ export function repositoryLayout(root: string): RepositoryLayout {
 export interface VolumeLayout {
   readonly root: string;
   readonly record: string;
+  /** The list of damaged bands; absent if there are none. */
+  readonly damaged: string;
   readonly sessions: string;
   readonly incoming: string;
 }
 
 export function volumeLayout(root: string): VolumeLayout {
-  return { root, record: path.join(root, 'volume'), sessions: path.join(root, 'sessions'), incoming: path.join(root, 'incoming') };
+  const at = (name: string): string => path.join(root, name);
+  return { root, record: at('volume'), damaged: at('damaged'), sessions: at('sessions'), incoming: at('incoming') };
 }

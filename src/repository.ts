@@ -5,7 +5,7 @@ import { link, mkdir, open, readdir, rename } from 'node:fs/promises';
 import path from 'node:path';
 import { nodePrimitives } from '../bands/crypto/node-primitives.ts';
 import { errnoOf, ioError, messageOf, TimebandError, withPath } from '../bands/errors.ts';
-import { fromHex, toHex, utf8 } from '../bands/format/bytes.ts';
+import { equalBytes, fromHex, toHex, utf8 } from '../bands/format/bytes.ts';
 import { DEFAULT_BAND_BYTES, isBandBytes } from '../bands/format/geometry.ts';
 import { DEFAULT_SCRYPT, type ScryptParameters } from '../bands/format/key-slot.ts';
 import { deriveVolumeKey, deriveVolumeKeys, ID_BYTES, wipeKeys } from '../bands/format/keys.ts';
@@ -16,6 +16,7 @@ import { checkVolumeName, type VolumeRecord, volumeRecordCodec } from '../bands/
 import {
   createDirectory,
   DIRECTORY_MODE,
+  listDirectory,
   listRequiredDirectory,
   readRegularFile,
   replaceFile,
@@ -29,21 +30,24 @@ import {
 import type { PageCache, VolumeContext } from '../bands/store/session-directory.ts';
 import { moveToTrash, removeTree } from './deletion/trash.ts';
 import { addPassphraseSlot, openMasterKey } from './key-slots.ts';
-import { type RepositoryLayout, repositoryLayout } from './layout.ts';
+import { type RepositoryLayout, repositoryLayout, volumeLayout } from './layout.ts';
 import { Lock, type LockRequest } from './locks.ts';
 import { readRecoveryScript } from './recovery-script.ts';
 import { REPOSITORY_README } from './repository-readme.ts';
 import { Volume } from './volume.ts';
 
-const MAX_SMALL_FILE_BYTES = 65_536;
+/** Of repository.json, a key slot, a volume record. */
+export const MAX_SMALL_FILE_BYTES = 65_536;
 /** Making a volume takes milliseconds: worth some seconds of waiting. */
 const VOLUMES_LOCK_ATTEMPTS = 200;
 
 export interface InitOptions {
   readonly passphrase: string;
-  readonly cipher?: CipherName;
+  readonly cipher?: CipherName | undefined;
   /** How much work a guess at the passphrase costs. */
   readonly scrypt?: ScryptParameters;
+  /** Take over the master key and the cipher of this one, so that sessions can be copied between the two as they are. */
+  readonly sameKeysAs?: Repository | undefined;
 }
 
 /** What opens a repository: a passphrase, or the master key itself (kept by the caller). */
@@ -91,9 +95,13 @@ export class Repository {
         made.push(directory);
       }
       await tryHardlink(layout.locks);
-      const config: RepositoryConfig = { id: randomBytes(ID_BYTES), cipher: options.cipher ?? 'aes-256-gcm', createdMs: Date.now() };
+      const config: RepositoryConfig = {
+        id: randomBytes(ID_BYTES),
+        cipher: options.sameKeysAs?.config.cipher ?? options.cipher ?? 'aes-256-gcm',
+        createdMs: Date.now(),
+      };
       const bytes = repositoryConfigCodec.encode(config);
-      const masterKey = randomBytes(KEY_BYTES);
+      const masterKey = options.sameKeysAs?.exportMasterKey() ?? randomBytes(KEY_BYTES);
       await addPassphraseSlot(layout.keys, options.passphrase, {
         masterKey,
         configDigest: nodePrimitives.sha256(bytes),
@@ -131,6 +139,11 @@ export class Repository {
     return this.#masterKey.slice();
   }
 
+  /** Whether what one of the two has sealed, the other opens: bands, pages and records of a volume are the same bytes in both. */
+  hasSameKeysAs(other: Repository): boolean {
+    return this.config.cipher === other.config.cipher && equalBytes(this.#masterKey, other.#masterKey);
+  }
+
   /** The volumes by name, and those whose record is damaged. @throws TimebandError RECORD_MISSING (the folder of the volumes), IO_ERROR */
   async listVolumes(): Promise<{ readonly volumes: Volume[]; readonly damaged: DamagedVolume[] }> {
     const volumes: Volume[] = [];
@@ -162,10 +175,18 @@ export class Repository {
     });
   }
 
-  /** Makes a volume, whole or not at all. @throws TimebandError USAGE, VOLUME_EXISTS, LOCKED */
-  async createVolume(name: string, options: { readonly bandBytes?: number; readonly note?: string } = {}): Promise<Volume> {
+  /**
+   * Makes a volume, whole or not at all.
+   * @param options.copyOf another repository's volume: the new one gets its id, and what its record says
+   * @throws TimebandError USAGE, VOLUME_EXISTS, LOCKED
+   */
+  async createVolume(
+    name: string,
+    options: { readonly bandBytes?: number; readonly note?: string; readonly copyOf?: Volume | undefined } = {},
+  ): Promise<Volume> {
     checkVolumeName(name);
-    const bandBytes = options.bandBytes ?? DEFAULT_BAND_BYTES;
+    const { copyOf } = options;
+    const bandBytes = copyOf?.record.bandBytes ?? options.bandBytes ?? DEFAULT_BAND_BYTES;
     if (!isBandBytes(bandBytes))
       throw new TimebandError(`a band size of ${bandBytes} bytes is not possible: use a power of two from 256K to 64M.`, { code: 'USAGE' });
     await using _lock = await this.#lockList(`create volume ${name}`);
@@ -180,11 +201,12 @@ export class Repository {
         },
       );
     }
-    const volumeId = randomBytes(ID_BYTES);
-    const record: VolumeRecord = { name, bandBytes, createdMs: Date.now(), note: options.note ?? '' };
+    const volumeId = copyOf?.context.volumeId ?? randomBytes(ID_BYTES);
+    const record: VolumeRecord =
+      copyOf === undefined ? { name, bandBytes, createdMs: Date.now(), note: options.note ?? '' } : { ...copyOf.record, name };
     const context = this.#contextOf(volumeId, bandBytes);
     const sealed = sealVolumeRecord(context, record);
-    const temporary = path.join(this.layout.volumes, `${TEMPORARY_PREFIX}${toHex(volumeId)}`);
+    const temporary = path.join(this.layout.volumes, `${TEMPORARY_PREFIX}${randomBytes(8).toString('hex')}`);
     const final = path.join(this.layout.volumes, toHex(volumeId));
     try {
       await createDirectory(temporary);
@@ -222,13 +244,35 @@ export class Repository {
     return record;
   }
 
+  /** What a volume's sealed record says. @param id its folder's name @throws TimebandError RECORD_CORRUPT */
+  openVolumeRecord(id: string, sealed: Uint8Array): VolumeRecord {
+    const { volumeId, keys } = this.volumeContext(id);
+    return volumeRecordCodec.decode(openRecord(keys.recordsKey, { kind: 'volume', volumeId }, sealed));
+  }
+
+  /** Puts a record into the place of one that cannot be read. @throws TimebandError VOLUME_EXISTS, USAGE, LOCKED */
+  async replaceVolumeRecord(id: string, record: VolumeRecord): Promise<void> {
+    checkVolumeName(record.name);
+    await using _lock = await this.#lockList(`repair volume ${id}`);
+    if ((await this.listVolumes()).volumes.some(({ name }) => name === record.name))
+      throw new TimebandError(`volume "${record.name}" exists already; the record of ${id} was left as it is.`, { code: 'VOLUME_EXISTS' });
+    await replaceFile(this.#recordPath(id), sealVolumeRecord(this.volumeContext(id, record.bandBytes), record));
+  }
+
+  #recordPath(id: string): string {
+    return volumeLayout(path.join(this.layout.volumes, id)).record;
+  }
+
   async #lockList(command: string): Promise<Lock> {
     return await this.lock({ ...LIST_LOCK, command, attempts: VOLUMES_LOCK_ATTEMPTS });
   }
 
-  /** Removes a volume that has no session: what a first sync that failed leaves. One without a record would be a damaged volume, so it goes at once. */
+  /**
+   * Removes a volume that has no session and nothing that a sync could go on with: what a first sync that failed leaves. One
+   * without its record would be a damaged volume, so it goes at once.
+   */
   async removeEmptyVolume(volume: Volume): Promise<void> {
-    if ((await volume.sessionIds()).length > 0) return;
+    if ((await volume.sessionIds()).length > 0 || (await listDirectory(volume.layout.incoming)).length > 0) return;
     for (const moved of await moveToTrash(this.layout.trash, [volume.layout.root])) await removeTree(moved);
   }
 
@@ -238,17 +282,19 @@ export class Repository {
 
   async #openVolume(id: string): Promise<Volume> {
     const root = path.join(this.layout.volumes, id);
-    const volumeId = fromHex(id, ID_BYTES) ?? new Uint8Array(ID_BYTES);
-    const file = path.join(root, 'volume');
+    const file = this.#recordPath(id);
     try {
       await requireRealDirectory(root);
-      const sealed = await readRegularFile(file, { maxBytes: MAX_SMALL_FILE_BYTES, what: 'volume record' });
-      const { recordsKey } = this.#contextOf(volumeId, DEFAULT_BAND_BYTES).keys;
-      const record = volumeRecordCodec.decode(openRecord(recordsKey, { kind: 'volume', volumeId }, sealed));
-      return new Volume(root, record, { context: this.#contextOf(volumeId, record.bandBytes), pageCache: this.#options.pageCacheFor?.(id) });
+      const record = this.openVolumeRecord(id, await readRegularFile(file, { maxBytes: MAX_SMALL_FILE_BYTES, what: 'volume record' }));
+      return new Volume(root, record, { context: this.volumeContext(id, record.bandBytes), pageCache: this.#options.pageCacheFor?.(id) });
     } catch (error) {
       throw withPath(error, file);
     }
+  }
+
+  /** The keys of the volume whose folder has this name. */
+  volumeContext(id: string, bandBytes: number = DEFAULT_BAND_BYTES): VolumeContext {
+    return this.#contextOf(fromHex(id, ID_BYTES) ?? new Uint8Array(ID_BYTES), bandBytes);
   }
 
   /** Keys of a volume that is not there: for measuring what a first sync would store. */

@@ -6,14 +6,17 @@
 import { ioError, TimebandError } from '../bands/errors.ts';
 import { Bitmap } from '../bands/format/bitmap.ts';
 import { equalBytes } from '../bands/format/bytes.ts';
-import { type ByteRange, bandLengthOf, ENTRIES_PER_PAGE, entriesInPage } from '../bands/format/geometry.ts';
+import type { DamagedBand } from '../bands/format/damaged-list.ts';
+import { type ByteRange, ENTRIES_PER_PAGE, entriesInPage } from '../bands/format/geometry.ts';
 import { entryCount, isSameContent, type PageEntries, readEntry } from '../bands/format/index-page.ts';
 import type { SessionDirectory } from '../bands/store/session-directory.ts';
 import { type BandPool, shareBandKeys } from '../bands/workers/band-pool.ts';
 import { forEachBounded } from '../bands/workers/bounded.ts';
 import type { BandKeyMaterial, UpdateBandTask } from '../bands/workers/tasks.ts';
+import { bandRange, DamageLog, pageRange } from './damage-log.ts';
+import { requireListedWhole } from './damaged-bands.ts';
 import type { OnProgress } from './progress.ts';
-import { checkRestorable, type DamagedRange, formatRanges, interruptedRestore, isDamage, type RestoreResult } from './restore.ts';
+import { checkRestorable, interruptedRestore, type RestoreResult } from './restore.ts';
 import { openExistingTarget, refuseOwnRepository, type Target } from './restore-target.ts';
 import { SourceFile } from './sources/source-file.ts';
 
@@ -29,6 +32,8 @@ export interface InPlaceOptions {
   readonly knownAt?: SessionDirectory | undefined;
   /** Go on after damage; damaged ranges are left as they were and listed. */
   readonly isKeepGoing?: boolean;
+  /** The volume's damaged list: what is on it is looked at before anything is written. */
+  readonly listed?: readonly DamagedBand[];
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: OnProgress | undefined;
 }
@@ -54,7 +59,7 @@ export async function restoreInPlace(options: InPlaceOptions): Promise<InPlaceRe
     await run.plan();
     await growFile(target, session.manifest.sizeBytes);
     await run.updateAll();
-    run.throwIfDamaged();
+    run.damage.throwIfStopped(`What is damaged was left as it was; ${target.path} is partly at this session now`);
     await target.finish();
   } catch (error) {
     await target.abandon();
@@ -67,7 +72,7 @@ export async function restoreInPlace(options: InPlaceOptions): Promise<InPlaceRe
     comparedBytes: run.comparedBytes,
     writtenBytes: run.writtenBytes,
     behindBytes: target.behindBytes,
-    damaged: run.damagedRanges(),
+    damaged: run.damage.ranges(),
     durationMs: Math.round(performance.now() - startedAt),
   };
 }
@@ -99,10 +104,11 @@ async function growFile({ path, handle, isDevice, sizeBytes }: Target, toBytes: 
 class InPlaceRun {
   comparedBytes = 0;
   writtenBytes = 0;
+  /** What the target holds in a damaged range may well be right, so it stays. */
+  readonly damage: DamageLog;
   readonly #options: InPlaceOptions;
   readonly #target: Target;
   readonly #keys: BandKeyMaterial;
-  readonly #damaged: DamagedRange[] = [];
   readonly #planned: Bitmap;
   #doneBands = 0;
   #totalBands = 0;
@@ -113,19 +119,23 @@ class InPlaceRun {
     this.#target = target;
     this.#keys = shareBandKeys(options.session.context);
     this.#planned = new Bitmap(options.session.bandCount);
+    this.damage = new DamageLog({ session: options.session, target: target.path, isKeepGoing: options.isKeepGoing ?? false });
   }
 
   /** Notes what is to be looked at. Unless damage is to be passed over, what can be known of it before the first write, is. */
   async plan(): Promise<void> {
-    const { session, isKeepGoing } = this.#options;
+    const { session, isKeepGoing, listed = [], pool } = this.#options;
     for (let page = 0; page < session.pageCount; page++) {
       for (const bandIndex of await this.#bandsToCompare(page)) {
         this.#planned.set(bandIndex);
         this.#totalBands++;
-        this.#totalBytes += this.#rangeOf(bandIndex).length;
+        this.#totalBytes += bandRange(session, bandIndex).length;
       }
     }
-    if (isKeepGoing !== true) await checkRestorable(session, (bandIndex) => this.#planned.has(bandIndex));
+    if (isKeepGoing === true) return;
+    const isConcerned = (bandIndex: number): boolean => this.#planned.has(bandIndex);
+    await requireListedWhole(session, listed, { pool, target: this.#target.path, isConcerned });
+    await checkRestorable(session, isConcerned);
   }
 
   /** All bands of a page, or those that the target's session does not have with the same content. */
@@ -139,13 +149,8 @@ class InPlaceRun {
     if (entries === undefined || known === undefined) return all; // what the target holds there is not known
     // What lies behind that session's end in the target, nobody promised: a device may hold anything there.
     return all.filter(
-      (bandIndex) => endOf(this.#rangeOf(bandIndex)) > knownAt.manifest.sizeBytes || !isSameContent(known, entries, bandIndex - first),
+      (bandIndex) => endOf(bandRange(session, bandIndex)) > knownAt.manifest.sizeBytes || !isSameContent(known, entries, bandIndex - first),
     );
-  }
-
-  #rangeOf(bandIndex: number): ByteRange {
-    const { bandBytes } = this.#options.session.context;
-    return { offset: bandIndex * bandBytes, length: bandLengthOf(bandIndex, this.#options.session.manifest.sizeBytes, bandBytes) };
   }
 
   async updateAll(): Promise<void> {
@@ -158,7 +163,7 @@ class InPlaceRun {
 
   /** Stops early once damage ends the restore. */
   async *#tasks(fds: Pick<UpdateBandTask, 'targetFd' | 'targetDirectFd' | 'targetPath'>): AsyncGenerator<UpdateBandTask> {
-    const { session, isKeepGoing, signal } = this.#options;
+    const { session, signal } = this.#options;
     for (let page = 0; page < session.pageCount; page++) {
       const entries = await this.#readPage(page);
       if (entries === undefined) continue;
@@ -166,8 +171,8 @@ class InPlaceRun {
       for (const [i, file] of session.bandPaths(first, entryCount(entries)).entries()) {
         if (!this.#planned.has(first + i)) continue;
         if (signal?.aborted === true) throw interruptedRestore(this.#target);
-        if (this.#damaged.length > 0 && isKeepGoing !== true) return;
-        yield { ...fds, keys: this.#keys, file, band: readEntry(entries, i), ...this.#rangeOf(first + i) };
+        if (this.damage.mustStop) return;
+        yield { ...fds, keys: this.#keys, file, band: readEntry(entries, i), ...bandRange(session, first + i) };
       }
     }
   }
@@ -177,8 +182,7 @@ class InPlaceRun {
     try {
       return await session.readPage(page);
     } catch (error) {
-      const offset = page * ENTRIES_PER_PAGE * session.context.bandBytes;
-      this.#takeDamage({ offset, length: Math.min(ENTRIES_PER_PAGE * session.context.bandBytes, session.manifest.sizeBytes - offset) }, error);
+      this.damage.take(pageRange(session, page), error);
       return undefined;
     }
   }
@@ -188,31 +192,11 @@ class InPlaceRun {
       const { writtenBytes } = await this.#options.pool.run('updateBand', task);
       this.writtenBytes += writtenBytes;
     } catch (error) {
-      this.#takeDamage({ offset: task.offset, length: task.length }, error);
+      this.damage.take({ offset: task.offset, length: task.length }, error);
     }
     this.comparedBytes += task.length;
     this.#doneBands++;
     this.#report();
-  }
-
-  /** Notes a damaged range. What the target holds there may well be right, so it stays. */
-  #takeDamage(range: ByteRange, error: unknown): void {
-    if (!isDamage(error) || error.path === this.#target.path) throw error;
-    this.#damaged.push({ ...range, reason: error.message });
-  }
-
-  damagedRanges(): DamagedRange[] {
-    return this.#damaged.toSorted((a, b) => a.offset - b.offset);
-  }
-
-  throwIfDamaged(): void {
-    const damaged = this.damagedRanges();
-    if (damaged.length === 0 || this.#options.isKeepGoing === true) return;
-    throw new TimebandError(
-      `session ${this.#options.session.sessionId} is damaged at ${formatRanges(damaged)}: ${damaged[0]?.reason}. That range was left as it was; ` +
-        `${this.#target.path} is partly at this session now. Restore the rest with --keep-going, or list all damage with "timeband check --data".`,
-      { code: 'BAND_CORRUPT', path: this.#target.path },
-    );
   }
 
   #report(): void {

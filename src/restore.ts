@@ -2,8 +2,9 @@
  * Getting a session's bytes back: into a new file (sparse), over an existing file or device, or to a stream.
  * A new file appears under its name only when it is whole; a damaged band never turns into wrong bytes silently.
  */
-import { ioError, isShortage, TimebandError } from '../bands/errors.ts';
-import { type ByteRange, bandLengthOf, ENTRIES_PER_PAGE, mergeRanges } from '../bands/format/geometry.ts';
+import { ioError, TimebandError } from '../bands/errors.ts';
+import type { DamagedBand } from '../bands/format/damaged-list.ts';
+import { type ByteRange, ENTRIES_PER_PAGE } from '../bands/format/geometry.ts';
 import { entryCount, readEntry } from '../bands/format/index-page.ts';
 import { statIfPresent, writeFully } from '../bands/store/files.ts';
 import type { SessionDirectory } from '../bands/store/session-directory.ts';
@@ -11,6 +12,8 @@ import { createCursor, SessionImage } from '../bands/store/session-image.ts';
 import { type BandPool, shareBandKeys } from '../bands/workers/band-pool.ts';
 import { forEachBounded } from '../bands/workers/bounded.ts';
 import type { BandKeyMaterial } from '../bands/workers/tasks.ts';
+import { bandRange, type DamagedRange, DamageLog, isDamage, pageRange } from './damage-log.ts';
+import { requireListedWhole } from './damaged-bands.ts';
 import type { OnProgress } from './progress.ts';
 import { openTarget, refuseOwnRepository, type Target } from './restore-target.ts';
 import { interrupted } from './sync/page-sync.ts';
@@ -24,13 +27,10 @@ export interface RestoreOptions {
   readonly isOverwrite?: boolean;
   /** Restore all that can be read; damaged ranges become zeros and are listed. */
   readonly isKeepGoing?: boolean;
+  /** The volume's damaged list: what is on it is looked at before anything is written. */
+  readonly listed?: readonly DamagedBand[];
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: OnProgress | undefined;
-}
-
-/** A part of the volume that could not be read, and why. */
-export interface DamagedRange extends ByteRange {
-  readonly reason: string;
 }
 
 export interface RestoreResult {
@@ -56,9 +56,10 @@ export async function restoreSession(options: RestoreOptions): Promise<RestoreRe
   const target = await openTarget({ ...options, isOverwrite: options.isOverwrite ?? false });
   const run = new RestoreRun(options, target);
   try {
+    if (options.isKeepGoing !== true) await requireListedWhole(options.session, options.listed ?? [], { pool: options.pool, target: target.path });
     if (!target.isNew && options.isKeepGoing !== true) await checkRestorable(options.session);
     await run.restoreAll();
-    run.throwIfDamaged();
+    run.damage.throwIfStopped(target.isNew ? 'Nothing was kept' : `${target.path} is incomplete now`);
     await target.finish();
   } catch (error) {
     await target.abandon();
@@ -70,7 +71,7 @@ export async function restoreSession(options: RestoreOptions): Promise<RestoreRe
     sizeBytes: options.session.manifest.sizeBytes,
     writtenBytes: run.writtenBytes,
     behindBytes: target.behindBytes,
-    damaged: run.damagedRanges(),
+    damaged: run.damage.ranges(),
     durationMs: Math.round(performance.now() - startedAt),
   };
 }
@@ -100,10 +101,10 @@ export async function checkRestorable(session: SessionDirectory, isConcerned: (b
 
 class RestoreRun {
   writtenBytes = 0;
+  readonly damage: DamageLog;
   readonly #options: RestoreOptions;
   readonly #target: Target;
   readonly #keys: BandKeyMaterial;
-  readonly #damaged: DamagedRange[] = [];
   #doneBands = 0;
   #doneBytes = 0;
 
@@ -111,6 +112,7 @@ class RestoreRun {
     this.#options = options;
     this.#target = target;
     this.#keys = shareBandKeys(options.session.context);
+    this.damage = new DamageLog({ session: options.session, target: target.path, isKeepGoing: options.isKeepGoing ?? false });
   }
 
   async restoreAll(): Promise<void> {
@@ -120,14 +122,14 @@ class RestoreRun {
 
   /** The bands to write: in a new file the ones that are not zero. Stops early once damage ends the restore. */
   async *#bands(): AsyncGenerator<{ bandIndex: number; file: string; entry: ReturnType<typeof readEntry> }> {
-    const { session, isKeepGoing } = this.#options;
+    const { session } = this.#options;
     for (let page = 0; page < session.pageCount; page++) {
       const entries = await this.#readPage(page);
       if (entries === undefined) continue;
       const files = session.bandPaths(page * ENTRIES_PER_PAGE, entryCount(entries));
       for (const [i, file] of files.entries()) {
         if (this.#options.signal?.aborted === true) throw interruptedRestore(this.#target);
-        if (this.#damaged.length > 0 && isKeepGoing !== true) return;
+        if (this.damage.mustStop) return;
         const entry = readEntry(entries, i);
         if (entry === undefined && this.#target.isNew) this.#doneBands++;
         else yield { bandIndex: page * ENTRIES_PER_PAGE + i, file, entry };
@@ -140,9 +142,7 @@ class RestoreRun {
     try {
       return await session.readPage(page);
     } catch (error) {
-      const offset = page * ENTRIES_PER_PAGE * session.context.bandBytes;
-      const length = Math.min(ENTRIES_PER_PAGE * session.context.bandBytes, session.manifest.sizeBytes - offset);
-      await this.#takeDamage({ offset, length }, error);
+      await this.#takeDamage(pageRange(session, page), error);
       return undefined;
     }
   }
@@ -150,7 +150,7 @@ class RestoreRun {
   async #restoreBand(bandIndex: number, file: string, band: ReturnType<typeof readEntry>): Promise<void> {
     const { session, pool } = this.#options;
     const { bandBytes } = session.context;
-    const range = { offset: bandIndex * bandBytes, length: bandLengthOf(bandIndex, session.manifest.sizeBytes, bandBytes) };
+    const range = bandRange(session, bandIndex);
     const common = { bandBytes, targetFd: this.#target.handle.fd, targetPath: this.#target.path, isSparse: this.#target.isNew, ...range };
     try {
       const result = await pool.run('restoreBand', band === undefined ? common : { ...common, keys: this.#keys, file, band });
@@ -165,8 +165,7 @@ class RestoreRun {
 
   /** Notes a damaged range; what an existing target held there must not pass for the session's data. */
   async #takeDamage(range: ByteRange, error: unknown): Promise<void> {
-    if (!isDamage(error) || error.path === this.#target.path) throw error;
-    this.#damaged.push({ ...range, reason: error.message });
+    this.damage.take(range, error);
     if (this.#options.isKeepGoing !== true || this.#target.isNew) return;
     const zeros = new Uint8Array(BUFFER_BYTES);
     try {
@@ -176,21 +175,6 @@ class RestoreRun {
     } catch (cause) {
       throw ioError(cause, 'write', this.#target.path);
     }
-  }
-
-  damagedRanges(): DamagedRange[] {
-    return this.#damaged.toSorted((a, b) => a.offset - b.offset);
-  }
-
-  throwIfDamaged(): void {
-    const damaged = this.damagedRanges();
-    if (damaged.length === 0 || this.#options.isKeepGoing === true) return;
-    const fate = this.#target.isNew ? 'Nothing was kept' : `${this.#target.path} is incomplete now`;
-    throw new TimebandError(
-      `session ${this.#options.session.sessionId} is damaged at ${formatRanges(damaged)}: ${damaged[0]?.reason}. ${fate}. ` +
-        'Restore the rest with --keep-going, or list all damage with "timeband check --data".',
-      { code: 'BAND_CORRUPT', path: this.#target.path },
-    );
   }
 
   #report(): void {
@@ -210,29 +194,17 @@ class RestoreRun {
   }
 }
 
-const DAMAGE_CODES: ReadonlySet<string> = new Set(['BAND_CORRUPT', 'BAND_MISSING', 'RECORD_CORRUPT', 'RECORD_MISSING', 'IO_ERROR']);
-
-/** Whether reading the repository failed because of its files (and not because of a mistake, a full disk or too many open files). */
-export function isDamage(error: unknown): error is TimebandError {
-  return error instanceof TimebandError && DAMAGE_CODES.has(error.code) && !isShortage(error);
-}
-
 export function interruptedRestore(target: Target): TimebandError {
   const fate = target.isNew ? 'nothing was kept of the new file' : `${target.path} is incomplete now`;
   return new TimebandError(`interrupted; ${fate}.`, { code: 'INTERRUPTED', cause: interrupted() });
-}
-
-/** `bytes 0-2097151, 4194304-6291455`, adjacent ranges joined, at most eight. */
-export function formatRanges(ranges: readonly ByteRange[]): string {
-  const merged = mergeRanges(ranges);
-  const shown = merged.slice(0, 8).map(({ offset, length }) => `${offset}-${offset + length - 1}`);
-  return `bytes ${shown.join(', ')}${merged.length > shown.length ? ` and ${merged.length - shown.length} more ranges` : ''}`;
 }
 
 export interface StreamOptions {
   readonly session: SessionDirectory;
   readonly pool: BandPool;
   readonly isKeepGoing?: boolean;
+  /** As RestoreOptions has it. */
+  readonly listed?: readonly DamagedBand[];
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: OnProgress | undefined;
   /** Writes the next bytes and waits until they are taken. The buffer is used again after that. */
@@ -244,6 +216,7 @@ export interface StreamOptions {
  * @throws TimebandError BAND_CORRUPT, INTERRUPTED
  */
 export async function streamSession(options: StreamOptions): Promise<{ readonly writtenBytes: number; readonly damaged: readonly DamagedRange[] }> {
+  if (options.isKeepGoing !== true) await requireListedWhole(options.session, options.listed ?? [], { pool: options.pool, target: 'stdout' });
   const image = new SessionImage(options.session, { pool: options.pool });
   const cursor = createCursor();
   const damaged: DamagedRange[] = [];

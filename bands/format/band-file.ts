@@ -115,7 +115,8 @@ export function createBandScratch(bandBytes: number): BandScratch {
 }
 
 /**
- * Encodes a band into a file. `isZero` tells all-zero chunks fast; `salt` is 24 random bytes, used once.
+ * Encodes a band into a file. `isZero` tells all-zero chunks fast; `salt` is 24 random bytes, used once (a second time only to
+ * make the file of the very same band again).
  * @returns a view of `scratch.file`, valid until the next call
  */
 export function encodeBand(
@@ -168,6 +169,20 @@ function compressChunks(
     parts.push(part);
   }
   return parts;
+}
+
+/**
+ * The same bytes with the magic, salt, commitment and checksum that a band file with this table has: mends what is hit in
+ * these, and nothing else. That the chunks and the table are whole, is for decodeBand and the digest to say.
+ * @param file a whole band file; written to
+ */
+export function frameBand(context: BandContext, file: Uint8Array, salt: Uint8Array): void {
+  const secrets = deriveSecrets(context, salt, file.subarray(TABLE_AT, bandHeaderBytes(context.bandBytes)));
+  file.set(BAND_MAGIC, 0);
+  file.set(salt, BAND_MAGIC.length);
+  file.set(secrets.commitment, BAND_MAGIC.length + SALT_BYTES);
+  const end = file.length - CRC_BYTES;
+  writeU32le(file, end, context.primitives.crc32(file.subarray(0, end)));
 }
 
 function corrupt(message: string): TimebandError {

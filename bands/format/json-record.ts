@@ -74,6 +74,11 @@ export class Fields {
     return value;
   }
 
+  /** The objects of a list. */
+  objects(name: string): Fields[] {
+    return this.list(name).map((item) => new Fields(item, `${this.#what}, "${name}"`));
+  }
+
   strings(name: string): string[] {
     return this.list(name).map((item) => {
       if (typeof item !== 'string') throw this.#fail(name, 'a list of strings');

@@ -1,5 +1,5 @@
 /**
- * Sealed metadata records (volume, manifest, labels, bitmap, index page). FORMAT.md, "Sealed record".
+ * Sealed metadata records (volume, damaged list, manifest, labels, bitmap, index page). FORMAT.md, "Sealed record".
  *
  *     0    8   magic "TBRECD", 0, version 1
  *     8   24   nonce, random
@@ -7,7 +7,7 @@
  *     end-4 4  CRC-32 of all before it, u32le
  *
  * Associated data: label ‖ 0 ‖ kind ‖ 0 ‖ volume id (16) ‖ place. The place of a manifest, labels or bitmap is its
- * session id; of an index page, which sessions share, its number (u64be); of a volume record, nothing.
+ * session id; of an index page, which sessions share, its number (u64be); of a volume record and a damaged list, nothing.
  */
 import { xchacha20poly1305 } from '@noble/ciphers/chacha.js';
 import { TimebandError } from '../errors.ts';
@@ -24,13 +24,13 @@ const BODY_AT = RECORD_MAGIC.length + RECORD_NONCE_BYTES;
 export const RECORD_OVERHEAD_BYTES: number = BODY_AT + TAG_BYTES + CRC_BYTES;
 const LABEL = utf8('timeband/v1/record');
 
-export type RecordKind = 'volume' | 'manifest' | 'labels' | 'bitmap' | 'page';
+export type RecordKind = 'volume' | 'damaged' | 'manifest' | 'labels' | 'bitmap' | 'page';
 
 /** What a record is and where it belongs; bound into its seal. */
 export interface RecordPlace {
   readonly kind: RecordKind;
   readonly volumeId: Uint8Array;
-  /** Session id, page number, or undefined for a volume record. */
+  /** Session id, page number, or undefined for what belongs to the volume. */
   readonly at?: string | number;
 }
 
@@ -44,10 +44,24 @@ function associatedData({ kind, volumeId, at }: RecordPlace): Uint8Array {
 /** Seals a record. `nonce` is 24 random bytes, never used twice with this key. */
 export function sealRecord(key: Uint8Array, place: RecordPlace, content: { readonly nonce: Uint8Array; readonly plain: Uint8Array }): Uint8Array {
   const sealed = xchacha20poly1305(key, content.nonce, associatedData(place)).encrypt(content.plain);
-  const file = concat(RECORD_MAGIC, content.nonce, sealed, new Uint8Array(CRC_BYTES));
+  return frameRecord(concat(RECORD_MAGIC, content.nonce, sealed, new Uint8Array(CRC_BYTES)));
+}
+
+/**
+ * The same bytes with the magic and the checksum that a record has: mends what is hit in these, and nothing else. That the rest
+ * is whole, is for openRecord to say.
+ * @param file at least RECORD_OVERHEAD_BYTES; written to and returned
+ */
+export function frameRecord(file: Uint8Array): Uint8Array {
   const end = file.length - CRC_BYTES;
+  file.set(RECORD_MAGIC, 0);
   writeU32le(file, end, crc32(file.subarray(0, end)));
   return file;
+}
+
+/** The nonce of a record that may be damaged; undefined if the file ends before it. Not proven in any way. */
+export function readRecordNonce(file: Uint8Array): Uint8Array | undefined {
+  return file.length < BODY_AT ? undefined : file.slice(RECORD_MAGIC.length, BODY_AT);
 }
 
 function corrupt(place: RecordPlace, message: string): TimebandError {

@@ -1,5 +1,7 @@
 /** Session ids: UTC time with milliseconds, `20261121T100000.123Z`. They sort by age. FORMAT.md, "Session". */
 
+import { TimebandError } from '../errors.ts';
+
 export const SESSION_ID_PATTERN: RegExp = /^\d{8}T\d{6}\.\d{3}Z$/;
 
 export function formatSessionId(timeMs: number): string {
@@ -18,10 +20,19 @@ export function parseSessionId(id: string): number | undefined {
 /** The last time that an id can hold. */
 const MAX_TIME_MS = Date.UTC(9999, 11, 31, 23, 59, 59, 999);
 
-/** The id of a session made at `nowMs`: the time, but always after the base (a clock set back gives base + 1 ms). */
+/**
+ * The id of a session made at `nowMs`: the time, but always after the base (a clock set back gives base + 1 ms).
+ * @throws TimebandError UNSUPPORTED if no later id can be: the base is of the last millisecond of 9999
+ */
 export function nextSessionId(nowMs: number, baseId: string | undefined): { readonly id: string; readonly isClockBehind: boolean } {
   const baseMs = baseId === undefined ? Number.NEGATIVE_INFINITY : parseSessionId(baseId);
   if (baseMs === undefined) throw new RangeError('baseId: not a session id');
+  if (baseMs === MAX_TIME_MS) {
+    throw new TimebandError(
+      `no session can be named after ${baseId}, the end of the year 9999. Delete that session ("timeband delete --even-newest"), and sync again.`,
+      { code: 'UNSUPPORTED' },
+    );
+  }
   const wholeMs = Math.floor(nowMs);
   const isClockBehind = wholeMs <= baseMs;
   const timeMs = isClockBehind ? baseMs + 1 : wholeMs;

@@ -1,7 +1,7 @@
 /** Files that are whole or absent: private modes, atomic replacement, durability. The only code that writes small files. */
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { constants, type Stats } from 'node:fs';
+import { constants, type Stats, unlinkSync } from 'node:fs';
 import { type FileHandle, lstat, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -92,6 +92,16 @@ export async function syncDirectory(directory: string): Promise<void> {
   }
 }
 
+/** Makes a file that is written durable. */
+export async function syncFile(file: string): Promise<void> {
+  try {
+    await using handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW);
+    await handle.sync();
+  } catch (error) {
+    throw ioError(error, 'make durable', file);
+  }
+}
+
 /** Makes everything in the file system that holds `directory` durable (syncfs, through coreutils' `sync -f`). */
 export async function syncFileSystem(directory: string): Promise<void> {
   try {
@@ -146,6 +156,15 @@ export async function removeFile(file: string): Promise<void> {
     await rm(file, { force: true });
   } catch (error) {
     throw ioError(error, 'remove', file);
+  }
+}
+
+/** The same without waiting, and of a file or link only. */
+export function removeFileSync(file: string): void {
+  try {
+    unlinkSync(file);
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw ioError(error, 'remove', file);
   }
 }
 

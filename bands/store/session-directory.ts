@@ -135,12 +135,36 @@ export class SessionDirectory {
   /** Whether the file of page `pageNumber` is the one that the manifest names, whatever a cache said of its content. */
   async isPageFileIntact(pageNumber: number): Promise<boolean> {
     try {
-      const maxBytes = entriesInPage(pageNumber, this.bandCount) * ENTRY_BYTES + RECORD_OVERHEAD_BYTES;
-      const sealed = await readRegularFile(this.pagePath(pageNumber), { maxBytes, what: 'index page' });
-      return equalBytes(nodePrimitives.sha256(sealed), this.manifest.pageDigests[pageNumber] ?? new Uint8Array(0));
+      await this.readSealed({ page: pageNumber });
+      return true;
     } catch {
       return false; // missing, cut or unreadable: not to be linked
     }
+  }
+
+  /**
+   * The sealed file of an index page, of the bitmap or of the manifest, byte for byte, if it is the one that the manifest pins.
+   * @throws TimebandError RECORD_MISSING, RECORD_CORRUPT
+   */
+  async readSealed(record: { readonly page: number } | 'bitmap' | 'manifest'): Promise<Uint8Array> {
+    const { file, what, maxBytes, digest } = this.#placeOf(record);
+    const sealed = await readRegularFile(file, { maxBytes, what });
+    if (equalBytes(nodePrimitives.sha256(sealed), digest)) return sealed;
+    throw new TimebandError(`${file}: the ${what} is not the one that the manifest names`, { code: 'RECORD_CORRUPT', path: file });
+  }
+
+  #placeOf(record: { readonly page: number } | 'bitmap' | 'manifest'): { file: string; what: string; maxBytes: number; digest: Uint8Array } {
+    const at = (name: string): string => path.join(this.directory, name);
+    if (record === 'manifest')
+      return { file: at(SESSION_FILES.manifest), what: 'manifest', maxBytes: MAX_MANIFEST_BYTES, digest: this.manifestDigest };
+    if (record === 'bitmap')
+      return { file: at(SESSION_FILES.bitmap), what: 'bitmap', maxBytes: bitmapFileBytes(this.bandCount), digest: this.manifest.bitmapDigest };
+    return {
+      file: this.pagePath(record.page),
+      what: 'index page',
+      maxBytes: entriesInPage(record.page, this.bandCount) * ENTRY_BYTES + RECORD_OVERHEAD_BYTES,
+      digest: this.manifest.pageDigests[record.page] ?? new Uint8Array(0),
+    };
   }
 
   /** What the index says of band `bandIndex`; undefined for a zero band or one beyond the end. */
@@ -159,7 +183,7 @@ export class SessionDirectory {
   /** The bands that differ from the base. @throws TimebandError RECORD_MISSING, RECORD_CORRUPT */
   async readBitmap(): Promise<Bitmap> {
     const file = path.join(this.directory, SESSION_FILES.bitmap);
-    const sealed = await readRegularFile(file, { maxBytes: Math.ceil(this.bandCount / 8) + RECORD_OVERHEAD_BYTES, what: 'bitmap' });
+    const sealed = await readRegularFile(file, { maxBytes: bitmapFileBytes(this.bandCount), what: 'bitmap' });
     try {
       const plain = openRecord(this.context.keys.recordsKey, { kind: 'bitmap', volumeId: this.context.volumeId, at: this.sessionId }, sealed);
       if (!equalBytes(nodePrimitives.sha256(sealed), this.manifest.bitmapDigest)) {
@@ -175,6 +199,10 @@ export class SessionDirectory {
   async readLabels(): Promise<Labels> {
     return await readLabels(this.directory, this.context);
   }
+}
+
+function bitmapFileBytes(bandCount: number): number {
+  return Math.ceil(bandCount / 8) + RECORD_OVERHEAD_BYTES;
 }
 
 /** The labels of the session in `directory`; none yet is NO_LABELS. @throws TimebandError RECORD_CORRUPT */

@@ -1,7 +1,7 @@
 /** The worker thread: what it does with one band at a time. Loaded by the pool; each export is a task. */
 import { randomBytes } from 'node:crypto';
-import { closeSync, constants, futimesSync, openSync, read, writeSync } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { closeSync, constants, futimesSync, lstatSync, openSync, read, writeSync } from 'node:fs';
+import { open, stat } from 'node:fs/promises';
 import { workerData } from 'node:worker_threads';
 import { crc32 } from 'node:zlib';
 import { nodePrimitives } from '../crypto/node-primitives.ts';
@@ -13,27 +13,36 @@ import {
   createBandScratch,
   decodeBand as decodeBandFile,
   encodeBand,
+  frameBand,
   hasValidCrc,
+  maxBandFileBytes,
   openBandHeader,
+  readBandSalt,
   SALT_BYTES,
 } from '../format/band-file.ts';
 import { equalBytes } from '../format/bytes.ts';
 import { CHUNK_BYTES } from '../format/geometry.ts';
 import type { StoredBand } from '../format/index-page.ts';
-import { FILE_MODE, readFully } from '../store/files.ts';
+import { FILE_MODE, readFully, removeFileSync } from '../store/files.ts';
 import { type LinkOutcome, linkOrCopy } from '../store/link-file.ts';
 import { openBandFile } from '../store/open-band-file.ts';
 import { readChunk as readChunkOf } from '../store/read-chunk.ts';
 import { BufferPool, DIRECT_BLOCK_BYTES, differingRuns, isZero, nonZeroRuns } from './buffers.ts';
 import type {
+  AdoptBandTask,
   BandFileTask,
   BandInput,
   BandKeyMaterial,
   CheckBandTask,
   CheckCrcTask,
+  CopyBandTask,
   DecodeBandTask,
+  DescribeBandTask,
   LinkFilesTask,
   ReadChunkTask,
+  ReframeBandTask,
+  ResealBandResult,
+  ResealBandTask,
   RestoreBandResult,
   RestoreBandTask,
   SourcePart,
@@ -81,6 +90,11 @@ function readAt(fd: number, out: Uint8Array, position: number): Promise<number> 
 
 /** Fills `out`, a whole band; what is no data is zeros. @returns the bytes that were read */
 async function readInput(input: BandInput, out: Uint8Array): Promise<number> {
+  if ('sealed' in input) {
+    const { sealed } = input;
+    await withBandFile(sealed.file, sealed.band, (bytes) => verifyBytes(sealed, bytes, out));
+    return sealed.band.fileBytes;
+  }
   if ('bytes' in input) {
     out.set(input.bytes);
     out.fill(0, input.bytes.length);
@@ -158,19 +172,132 @@ function writeBandFile(file: string, bytes: Uint8Array, mtimeSeconds: number): v
 
 async function store(task: StoreBandTask, plain: Uint8Array): Promise<StoreBandResult> {
   const readBytes = await readInput(task.input, plain);
-  // From here to the end nothing waits: the scratch buffers are this thread's alone.
   if (isZero(plain)) return { status: 'zero', readBytes };
   const fingerprint = nodePrimitives.fingerprint(task.keys.fingerprintKey, plain);
   if (task.baseFingerprint !== undefined && equalBytes(fingerprint, task.baseFingerprint)) return { status: 'unchanged', readBytes };
   const digest = nodePrimitives.sha256(plain);
+  if (task.file !== undefined && task.mayExist) {
+    const band = await adopt(task.keys, task.file, digest);
+    if (band !== undefined) return { status: 'stored', readBytes, band, isAdopted: true };
+    removeFileSync(task.file);
+  }
+  // From here to the end nothing waits: the scratch buffers are this thread's alone.
   const salt = randomBytes(SALT_BYTES);
   const bytes = encodeBand(contextOf(task.keys), plain, { salt, scratch: scratchFor(task.keys.bandBytes), isZero });
   if (task.file !== undefined) writeBandFile(task.file, bytes, task.mtimeSeconds);
-  return { status: 'stored', readBytes, band: { salt, fileBytes: bytes.length, fingerprint, digest } };
+  return { status: 'stored', readBytes, band: { salt, fileBytes: bytes.length, fingerprint, digest }, isAdopted: false };
 }
 
 export function storeBand(task: StoreBandTask): Promise<WireResult<StoreBandResult>> {
   return answer(() => buffers.use(task.keys.bandBytes, (plain) => store(task, plain)));
+}
+
+function reseal({ keys, band, file, mtimeSeconds }: ResealBandTask, plain: Uint8Array): ResealBandResult {
+  if (!equalBytes(nodePrimitives.sha256(plain), band.digest)) return 'different';
+  const bytes = encodeBand(contextOf(keys), plain, { salt: band.salt, scratch: scratchFor(keys.bandBytes), isZero });
+  if (bytes.length !== band.fileBytes) return 'other sealing';
+  writeBandFile(file, bytes, mtimeSeconds);
+  return 'resealed';
+}
+
+export function resealBand(task: ResealBandTask): Promise<WireResult<ResealBandResult>> {
+  return answer(() =>
+    buffers.use(task.keys.bandBytes, async (plain) => {
+      await readInput(task.input, plain);
+      return reseal(task, plain);
+    }),
+  );
+}
+
+/** What is left of a band file, cut or filled up to the length that the index names. */
+async function readRemains(file: string, out: Uint8Array): Promise<void> {
+  out.fill(0);
+  try {
+    await using handle = await open(file, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    const stat = await handle.stat();
+    if (stat.isFile()) await readFully(handle, out.subarray(0, Math.min(out.length, stat.size)), 0, file);
+  } catch (error) {
+    throw ioError(error, 'read the band file', file);
+  }
+}
+
+export function reframeBand(task: ReframeBandTask): Promise<WireResult<boolean>> {
+  const { keys, band, file, to, mtimeSeconds } = task;
+  return answer(() =>
+    buffers.use(band.fileBytes, async (bytes) => {
+      await readRemains(file, bytes);
+      frameBand(contextOf(keys), bytes, band.salt);
+      return await buffers.use(keys.bandBytes, (plain) => {
+        if (!isWhole(task, bytes, plain)) return Promise.resolve(false);
+        writeBandFile(to, bytes, mtimeSeconds);
+        return Promise.resolve(true);
+      });
+    }),
+  );
+}
+
+function isWhole(task: BandFileTask, bytes: Uint8Array, plain: Uint8Array): boolean {
+  try {
+    verifyBytes(task, bytes, plain);
+    return true;
+  } catch (error) {
+    if (error instanceof TimebandError) return false;
+    throw error;
+  }
+}
+
+export function describeBand({ keys, file }: DescribeBandTask): Promise<WireResult<StoredBand>> {
+  return answer(async () => {
+    const { size } = await stat(file).catch((cause: unknown) => {
+      throw ioError(cause, 'look at', file);
+    });
+    return await buffers.use(keys.bandBytes, (plain) =>
+      buffers.use(Math.min(size, maxBandFileBytes(keys.bandBytes)), async (bytes) => {
+        await readRemains(file, bytes);
+        const salt = Uint8Array.from(readBandSalt(bytes));
+        openBytes({ keys, file, band: { salt } }, bytes, plain);
+        const { fingerprint, sha256 } = nodePrimitives;
+        return { salt, fileBytes: bytes.length, fingerprint: fingerprint(keys.fingerprintKey, plain), digest: sha256(plain) };
+      }),
+    );
+  });
+}
+
+export function copyBand(task: CopyBandTask): Promise<WireResult<undefined>> {
+  return answer(() =>
+    buffers.use(task.keys.bandBytes, async (plain) => {
+      await withBandFile(task.file, task.band, (bytes) => {
+        checkBytes(task, bytes);
+        verifyBytes(task, bytes, plain);
+        writeBandFile(task.to, bytes, lstatSync(task.file).mtimeMs / 1000);
+      });
+      return undefined;
+    }),
+  );
+}
+
+/** What the index would say of a file that is whole and of that digest, else undefined: everything is proven, nothing taken on trust. */
+async function adopt(keys: BandKeyMaterial, file: string, digest: Uint8Array): Promise<StoredBand | undefined> {
+  const fileBytes = lstatSync(file, { throwIfNoEntry: false })?.size ?? 0;
+  if (fileBytes === 0 || fileBytes > maxBandFileBytes(keys.bandBytes)) return undefined;
+  try {
+    return await buffers.use(keys.bandBytes, (plain) =>
+      withBandFile(file, { fileBytes }, (bytes) => {
+        const band = { salt: Uint8Array.from(readBandSalt(bytes)), fileBytes, fingerprint: new Uint8Array(0), digest };
+        const task = { keys, file, band };
+        checkBytes(task, bytes);
+        verifyBytes(task, bytes, plain);
+        return { ...band, fingerprint: nodePrimitives.fingerprint(keys.fingerprintKey, plain) };
+      }),
+    );
+  } catch (error) {
+    if (error instanceof TimebandError && error.code === 'BAND_CORRUPT') return undefined;
+    throw error;
+  }
+}
+
+export function adoptBand({ keys, file, digest }: AdoptBandTask): Promise<WireResult<StoredBand | undefined>> {
+  return answer(() => adopt(keys, file, digest));
 }
 
 export function linkFiles({ from, to }: LinkFilesTask): Promise<WireResult<readonly LinkOutcome[]>> {
@@ -178,7 +305,7 @@ export function linkFiles({ from, to }: LinkFilesTask): Promise<WireResult<reado
 }
 
 /** Reads a band file of exactly the length that the index names, into a buffer that `use` may look at. */
-async function withBandFile<T>(file: string, band: StoredBand, use: (bytes: Uint8Array) => T): Promise<T> {
+async function withBandFile<T>(file: string, band: Pick<StoredBand, 'fileBytes'>, use: (bytes: Uint8Array) => T): Promise<T> {
   return await buffers.use(band.fileBytes, async (bytes) => {
     try {
       await using handle = await openBandFile(file, band);
@@ -191,7 +318,11 @@ async function withBandFile<T>(file: string, band: StoredBand, use: (bytes: Uint
 }
 
 /** Opens a band file's bytes: authentic, and of the sealing that the index names, or an error. */
-function openBytes(task: BandFileTask, bytes: Uint8Array, out: Uint8Array): void {
+function openBytes(
+  task: Pick<BandFileTask, 'keys' | 'file'> & { readonly band: Pick<StoredBand, 'salt'> },
+  bytes: Uint8Array,
+  out: Uint8Array,
+): void {
   try {
     decodeBandFile(contextOf(task.keys), bytes, { salt: task.band.salt, scratch: chunkScratch, out });
   } catch (error) {
@@ -282,7 +413,7 @@ export function readChunk({ keys, ...request }: ReadChunkTask): Promise<WireResu
   });
 }
 
-function checkBytes(task: CheckBandTask, bytes: Uint8Array): void {
+function checkBytes(task: BandFileTask, bytes: Uint8Array): void {
   if (!hasValidCrc({ crc32 }, bytes)) throw new TimebandError(`${task.file}: damaged (checksum differs)`, { code: 'BAND_CORRUPT', path: task.file });
   try {
     openBandHeader(contextOf(task.keys), bytes, { salt: task.band.salt, fileBytes: bytes.length });

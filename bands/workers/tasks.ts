@@ -29,8 +29,11 @@ export interface SourcePart {
   readonly length: number;
 }
 
-/** What a band holds: parts to read, with zeros between them; or its bytes, over a SharedArrayBuffer. */
-export type BandInput = { readonly parts: readonly SourcePart[] } | { readonly bytes: Uint8Array };
+/**
+ * What a band holds: parts to read, with zeros between them; its bytes, over a SharedArrayBuffer; or a band file, perhaps
+ * under other keys, which is verified while it is read.
+ */
+export type BandInput = { readonly parts: readonly SourcePart[] } | { readonly bytes: Uint8Array } | { readonly sealed: BandFileTask };
 
 /** Read one band of a source; compare it with the base; seal and write it if it changed. */
 export interface StoreBandTask {
@@ -40,19 +43,52 @@ export interface StoreBandTask {
   readonly baseFingerprint: Uint8Array | undefined;
   /** Where to write the band file; undefined: only measure it. */
   readonly file: string | undefined;
+  /** An earlier process may have left a file there: it is kept if it is whole and holds the same, else replaced. */
+  readonly mayExist: boolean;
   /** Modification time of the band file, in seconds since 1970. */
   readonly mtimeSeconds: number;
 }
 
 export type StoreBandResult =
   | { readonly status: 'zero' | 'unchanged'; readonly readBytes: number }
-  | { readonly status: 'stored'; readonly readBytes: number; readonly band: StoredBand };
+  | {
+      readonly status: 'stored';
+      readonly readBytes: number;
+      readonly band: StoredBand;
+      /** Whether the file was there. */
+      readonly isAdopted: boolean;
+    };
+
+/** Make a lost band file again from the band's bytes: the same file, as the index pins it. */
+export interface ResealBandTask {
+  readonly keys: BandKeyMaterial;
+  readonly input: BandInput;
+  readonly band: StoredBand;
+  readonly file: string;
+  readonly mtimeSeconds: number;
+}
+
+/** `different`: these are not the band's bytes. `other sealing`: they are, but this program makes a file of another length of them. */
+export type ResealBandResult = 'resealed' | 'different' | 'other sealing';
 
 /** Where a band file is and what the index says of it. */
 export interface BandFileTask {
   readonly keys: BandKeyMaterial;
   readonly file: string;
   readonly band: StoredBand;
+}
+
+/** Verify a band file with its data, and write the same bytes and time to a new file. */
+export interface CopyBandTask extends BandFileTask {
+  readonly to: string;
+}
+
+/** Find out whether a band file, of which no index tells, is whole and holds a band: what a writer that was killed may have left. */
+export interface AdoptBandTask {
+  readonly keys: BandKeyMaterial;
+  readonly file: string;
+  /** SHA-256 of the band. */
+  readonly digest: Uint8Array;
 }
 
 /** Link files, or copy those that can have no more links: `from[i]` becomes `to[i]`. */
@@ -95,6 +131,18 @@ export interface CheckBandTask extends BandFileTask {
   readonly withData: boolean;
 }
 
+/** Write a damaged band file anew, if only what surrounds its chunks is damaged. */
+export interface ReframeBandTask extends BandFileTask {
+  readonly to: string;
+  readonly mtimeSeconds: number;
+}
+
+/** Say what an index would say of a band file that is whole. */
+export interface DescribeBandTask {
+  readonly keys: BandKeyMaterial;
+  readonly file: string;
+}
+
 /** Verify the CRC of any file that ends in one; needs no key. */
 export interface CheckCrcTask {
   readonly file: string;
@@ -116,6 +164,11 @@ export interface ReadChunkTask extends BandFileTask {
 /** Each task's input and output, by name. */
 export interface BandTasks {
   storeBand: { readonly task: StoreBandTask; readonly result: StoreBandResult };
+  resealBand: { readonly task: ResealBandTask; readonly result: ResealBandResult };
+  reframeBand: { readonly task: ReframeBandTask; readonly result: boolean };
+  describeBand: { readonly task: DescribeBandTask; readonly result: StoredBand };
+  copyBand: { readonly task: CopyBandTask; readonly result: undefined };
+  adoptBand: { readonly task: AdoptBandTask; readonly result: StoredBand | undefined };
   linkFiles: { readonly task: LinkFilesTask; readonly result: readonly LinkOutcome[] };
   restoreBand: { readonly task: RestoreBandTask; readonly result: RestoreBandResult };
   updateBand: { readonly task: UpdateBandTask; readonly result: RestoreBandResult };

@@ -42,6 +42,7 @@ export async function checkWithoutKey(root: string, options: KeylessCheckOptions
     skippedFiles: 0,
     isOutOfTime: false,
     verified: [], // nothing can be written without the key
+    clearedBands: 0, // the list is sealed
     warnings: [],
     bandFiles: run.files,
     readBytes: run.readBytes,
@@ -105,6 +106,7 @@ class KeylessRun {
   async checkVolume(root: string, id: string): Promise<void> {
     const layout = volumeLayout(root);
     await this.#checkFile(layout.record, { volume: id });
+    await this.#checkOptional(layout.damaged, { volume: id });
     for (const session of await this.entries(layout.sessions, { volume: id }, (name) => SESSION_ID_PATTERN.test(name))) {
       this.sessions++;
       await this.#checkSession(path.join(layout.sessions, session), { volume: id, session });
@@ -114,13 +116,16 @@ class KeylessRun {
   async #checkSession(directory: string, where: Where): Promise<void> {
     await this.#checkFile(path.join(directory, SESSION_FILES.manifest), where);
     await this.#checkFile(path.join(directory, SESSION_FILES.bitmap), where);
-    const labels = path.join(directory, SESSION_FILES.labels);
-    if ((await statIfPresent(labels)) !== undefined) await this.#checkFile(labels, where);
+    await this.#checkOptional(path.join(directory, SESSION_FILES.labels), where);
     for (const part of [SESSION_FILES.index, SESSION_FILES.bands]) {
       const folder = path.join(directory, part);
       const names = await this.entries(folder, where, (name) => NAME_PATTERN.test(name));
       await forEachBounded(names, this.#options.pool.capacity, (name) => this.#checkFile(path.join(folder, name), where));
     }
+  }
+
+  async #checkOptional(file: string, where: Where): Promise<void> {
+    if ((await statIfPresent(file)) !== undefined) await this.#checkFile(file, where);
   }
 
   async #checkFile(file: string, where: Where): Promise<void> {

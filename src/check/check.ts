@@ -2,23 +2,27 @@
  * Verifying sessions with the key: every record opens and is in its place, every band file that the index names is
  * there, of its length, with its checksum and its seal; with data, decodes to its digest. Goes on after damage.
  * A band file that sessions share is read once; its damage is reported for each of them. A session that is found whole
- * with all its bands gets that written into its labels.
+ * with all its bands gets that written into its labels; bands that are whole again are taken off the damaged list.
  */
 import { lstatSync } from 'node:fs';
 import path from 'node:path';
 import { errnoOf, ioError, TimebandError } from '../../bands/errors.ts';
 import type { Bitmap } from '../../bands/format/bitmap.ts';
 import { equalBytes, toHex } from '../../bands/format/bytes.ts';
-import { type ByteRange, bandLengthOf, ENTRIES_PER_PAGE } from '../../bands/format/geometry.ts';
+import type { DamagedBand } from '../../bands/format/damaged-list.ts';
+import { type ByteRange, ENTRIES_PER_PAGE } from '../../bands/format/geometry.ts';
 import { entryCount, isSameContent, type PageEntries, readEntry, type StoredBand } from '../../bands/format/index-page.ts';
 import type { SessionDirectory } from '../../bands/store/session-directory.ts';
 import { type BandPool, shareBandKeys } from '../../bands/workers/band-pool.ts';
 import { forEachBounded } from '../../bands/workers/bounded.ts';
 import type { BandKeyMaterial } from '../../bands/workers/tasks.ts';
 import type { Catalog } from '../catalog.ts';
+import { bandRange, pageRange } from '../damage-log.ts';
+import { saltName } from '../damaged-bands.ts';
 import { changeLabels } from '../labels.ts';
 import { isUnwritable, Lease } from '../leases.ts';
 import type { OnProgress } from '../progress.ts';
+import { reviewDamagedList } from '../repair/review-list.ts';
 import type { Repository } from '../repository.ts';
 import { findRollback } from '../sync/rollback.ts';
 import type { Volume } from '../volume.ts';
@@ -40,8 +44,15 @@ export interface CheckOptions {
   /** Stop after that time; sessions that were checked longest ago, or never, come first. */
   readonly maxDurationMs?: number | undefined;
   readonly catalog?: Catalog | undefined;
+  /** Told of each damaged band, once for each session that has it. */
+  readonly onDamagedBand?: ((band: FoundDamage) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: OnProgress | undefined;
+}
+
+export interface FoundDamage extends DamagedBand {
+  readonly volume: Volume;
+  readonly finding: Finding;
 }
 
 /** @throws TimebandError VOLUME_NOT_FOUND, SESSION_NOT_FOUND, INTERRUPTED; damage is a finding, not an error */
@@ -51,7 +62,10 @@ export async function checkRepository(repository: Repository, options: CheckOpti
   const run = new CheckRun(repository, options);
   for (const { id, error } of damaged) run.findings.push(finding({ volume: id }, error));
   const planned: PlannedSession[] = [];
-  for (const volume of volumes) planned.push(...(await run.plan(volume)));
+  for (const volume of volumes) {
+    await run.reviewList(volume);
+    planned.push(...(await run.plan(volume)));
+  }
   await run.checkAll(options.maxDurationMs === undefined ? planned : byUrgency(planned, options.withData ?? false));
   return run.result(planned.length);
 }
@@ -81,6 +95,9 @@ class CheckRun {
   readonly #unrecorded = new Set<string>();
   /** By inode and the salt that the index expects: a file in a wrong place is damage there, and right in its own. */
   readonly #verdicts = new Map<string, Verdict>();
+  /** Salts of bands that are on a damaged list: these are read whatever part is asked for. */
+  readonly #listed = new Set<string>();
+  #clearedBands = 0;
   #sessions = 0;
   #finishedSessions = 0;
   #bandFiles = 0;
@@ -108,10 +125,23 @@ class CheckRun {
       readBytes: this.#readBytes,
       isOutOfTime: this.#isOutOfTime,
       verified: this.#verified,
+      clearedBands: this.#clearedBands,
       warnings: this.#warnings,
       findings: this.findings,
       durationMs: Math.round(performance.now() - this.#startedAt),
     };
+  }
+
+  /** Takes off the damaged list what is whole again, and remembers the rest. */
+  async reviewList(volume: Volume): Promise<void> {
+    try {
+      const { remaining, cleared, warnings } = await reviewDamagedList(this.#repository, volume, this.#options.pool);
+      for (const { salt } of remaining) this.#listed.add(saltName(salt));
+      this.#clearedBands += cleared;
+      this.#warnings.push(...warnings);
+    } catch (error) {
+      this.findings.push(finding({ volume: volume.name }, error));
+    }
   }
 
   /** The sessions of a volume that are to be checked, oldest first. */
@@ -247,7 +277,7 @@ class CheckRun {
     for (let page = 0; page < session.pageCount && !this.#isOutOfTime; page++) {
       const entries = await attempt(() => session.readPageFile(page), pageRange(session, page));
       if (entries === undefined) continue;
-      await this.#checkBands(where, session, { page, entries, keys });
+      await this.#checkBands(where, session, { volume, page, entries, keys });
       if (bitmap !== undefined) await attempt(() => checkBitmap({ session, base, bitmap }, page, entries));
     }
   }
@@ -255,7 +285,7 @@ class CheckRun {
   async #checkBands(
     where: { readonly volume: string; readonly session: string },
     session: SessionDirectory,
-    part: { readonly page: number; readonly entries: PageEntries; readonly keys: BandKeyMaterial },
+    part: { readonly volume: Volume; readonly page: number; readonly entries: PageEntries; readonly keys: BandKeyMaterial },
   ): Promise<void> {
     const first = part.page * ENTRIES_PER_PAGE;
     const files = session.bandPaths(first, entryCount(part.entries));
@@ -264,7 +294,11 @@ class CheckRun {
       if (!this.#hasTime()) return;
       const band = readEntry(part.entries, i);
       const error = band === undefined ? undefined : await this.#checkBand(file, band, part.keys);
-      if (error !== undefined) this.findings.push(finding(where, error, bandRange(session, first + i)));
+      if (band !== undefined && error !== undefined) {
+        const found = finding(where, error, bandRange(session, first + i));
+        this.findings.push(found);
+        this.#options.onDamagedBand?.({ volume: part.volume, bandIndex: first + i, salt: band.salt.slice(), finding: found });
+      }
       this.#doneBands++;
       this.#report();
     });
@@ -277,14 +311,15 @@ class CheckRun {
     const key = `${inode} ${toHex(band.salt)}`;
     if (this.#verdicts.has(key)) return this.#verdicts.get(key);
     this.#verdicts.set(key, undefined); // before waiting, so that a session beside this one does not read it again
-    if (!isInSubset(this.#options.subset, path.basename(file))) {
+    const isListed = this.#listed.has(saltName(band.salt));
+    if (!isListed && !isInSubset(this.#options.subset, path.basename(file))) {
       this.#skippedFiles++;
       return undefined;
     }
     this.#bandFiles++;
     this.#readBytes += band.fileBytes;
     try {
-      await this.#options.pool.run('checkBand', { keys, file, band, withData: this.#options.withData ?? false });
+      await this.#options.pool.run('checkBand', { keys, file, band, withData: isListed || (this.#options.withData ?? false) });
       return undefined;
     } catch (error) {
       if (!(error instanceof TimebandError)) throw error;
@@ -319,17 +354,6 @@ function inodeOf(file: string): string | TimebandError {
       return new TimebandError(`${file}: the band file is missing`, { code: 'BAND_MISSING', cause: error, path: file });
     return ioError(error, 'look at', file);
   }
-}
-
-function bandRange(session: SessionDirectory, bandIndex: number): ByteRange {
-  const { bandBytes } = session.context;
-  return { offset: bandIndex * bandBytes, length: bandLengthOf(bandIndex, session.manifest.sizeBytes, bandBytes) };
-}
-
-function pageRange(session: SessionDirectory, page: number): ByteRange {
-  const pageBytes = ENTRIES_PER_PAGE * session.context.bandBytes;
-  const offset = page * pageBytes;
-  return { offset, length: Math.min(pageBytes, session.manifest.sizeBytes - offset) };
 }
 
 /** The bitmap must say exactly which bands differ from the base; where the base is gone, nothing can be said. */

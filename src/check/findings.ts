@@ -28,6 +28,8 @@ export interface CheckResult {
   readonly isOutOfTime: boolean;
   /** Sessions that were found whole with all their bands, and have that in their labels now. */
   readonly verified: readonly { readonly volume: string; readonly session: string }[];
+  /** Bands that were on a damaged list, and are whole again. */
+  readonly clearedBands: number;
   /** What went wrong besides, and is no damage. */
   readonly warnings: readonly string[];
   readonly findings: readonly Finding[];

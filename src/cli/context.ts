@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { TimebandError } from '../../bands/errors.ts';
 import { toHex } from '../../bands/format/bytes.ts';
+import type { PageCache } from '../../bands/store/session-directory.ts';
 import { Catalog } from '../catalog.ts';
 import { stateDirectory } from '../host.ts';
 import { repositoryLayout } from '../layout.ts';
@@ -63,16 +64,21 @@ export class CommandContext {
   }
 
   /** Opens the repository, and the catalog beside it, for the time of `run`. */
-  async withRepository<T>(run: (repository: Repository, catalog: Catalog) => Promise<T>): Promise<T> {
+  async withRepository<T>(run: (repository: Repository, catalog: Catalog, passphrase: string) => Promise<T>): Promise<T> {
     const { config } = await readConfig(repositoryLayout(this.repositoryPath)); // before anybody is asked for a passphrase
     const passphrase = await getPassphrase(this.options, this.terminal);
-    await using catalog = new Catalog(this.stateDirectory, toHex(config.id), (message) => this.warn(message));
-    using repository = await Repository.open(
-      this.repositoryPath,
-      { passphrase },
-      { pageCacheFor: (volumeId) => catalog.pageCache(volumeId), lockWaitMs: this.lockWaitMs, signal: this.terminal.signal },
-    );
-    return await run(repository, catalog);
+    await using catalog = this.catalogOf(toHex(config.id));
+    using repository = await this.openRepository(this.repositoryPath, passphrase, catalog);
+    return await run(repository, catalog, passphrase);
+  }
+
+  catalogOf(repositoryId: string): Catalog {
+    return new Catalog(this.stateDirectory, repositoryId, (message) => this.warn(message));
+  }
+
+  async openRepository(root: string, passphrase: string, catalog: Catalog): Promise<Repository> {
+    const pageCacheFor = (volumeId: string): PageCache => catalog.pageCache(volumeId);
+    return await Repository.open(root, { passphrase }, { pageCacheFor, lockWaitMs: this.lockWaitMs, signal: this.terminal.signal });
   }
 
   /** The result: with --json the document, else the text (not with --quiet). */

@@ -19,7 +19,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 });
 
 const env = { ...process.env };
-delete process.env['TIMEBAND_PASSPHRASE']; // no child process is to see it
+for (const name of ['TIMEBAND_PASSPHRASE', 'TIMEBAND_TO_PASSPHRASE']) delete process.env[name]; // no child process is to see it
 
 process.exitCode = await run(process.argv.slice(2), {
   env,

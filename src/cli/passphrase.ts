@@ -13,18 +13,28 @@ export interface PassphraseOptions {
   readonly passphraseCommand?: string | undefined;
 }
 
+/** Variables of the environment, of which each command reads one set: TIMEBAND_PASSPHRASE, TIMEBAND_PASSPHRASE_FILE … */
+const FIRST = 'TIMEBAND_PASSPHRASE';
+/** Those of the repository that is copied to. */
+const SECOND = 'TIMEBAND_TO_PASSPHRASE';
+
 /** The passphrase of an existing repository. @throws TimebandError PASSPHRASE_MISSING */
 export async function getPassphrase(options: PassphraseOptions, terminal: Terminal): Promise<string> {
-  const given = await givenPassphrase(options, terminal);
+  const given = await givenPassphrase(options, terminal, FIRST);
   if (given !== undefined) return given;
   const asked = await terminal.askSecret('Passphrase: ');
   if (asked !== undefined) return asked;
   throw missing();
 }
 
+/** The passphrase of the repository that is copied to, if it was given; it may be asked for later. */
+export async function givenSecondPassphrase(options: PassphraseOptions, terminal: Terminal): Promise<string | undefined> {
+  return await givenPassphrase(options, terminal, SECOND);
+}
+
 /** A passphrase for a new repository: asked twice on a terminal, never empty. */
 export async function getNewPassphrase(options: PassphraseOptions, terminal: Terminal): Promise<string> {
-  const given = await givenPassphrase(options, terminal);
+  const given = await givenPassphrase(options, terminal, FIRST);
   const passphrase = given ?? (await terminal.askSecret('New passphrase: '));
   if (passphrase === undefined) throw missing();
   if (passphrase === '') throw new TimebandError('the passphrase is empty; nothing was made.', { code: 'USAGE' });
@@ -40,12 +50,13 @@ function missing(): TimebandError {
   );
 }
 
-async function givenPassphrase(options: PassphraseOptions, { env }: Terminal): Promise<string | undefined> {
+async function givenPassphrase(options: PassphraseOptions, { env }: Terminal, variable: string): Promise<string | undefined> {
   if (options.passphraseFile !== undefined) return await fromFile(options.passphraseFile);
   if (options.passphraseCommand !== undefined) return await fromCommand(options.passphraseCommand);
-  if (env['TIMEBAND_PASSPHRASE'] !== undefined) return env['TIMEBAND_PASSPHRASE'];
-  if (env['TIMEBAND_PASSPHRASE_FILE'] !== undefined) return await fromFile(env['TIMEBAND_PASSPHRASE_FILE']);
-  if (env['TIMEBAND_PASSPHRASE_COMMAND'] !== undefined) return await fromCommand(env['TIMEBAND_PASSPHRASE_COMMAND']);
+  const [passphrase, file, command] = [variable, `${variable}_FILE`, `${variable}_COMMAND`].map((name) => env[name]);
+  if (passphrase !== undefined) return passphrase;
+  if (file !== undefined) return await fromFile(file);
+  if (command !== undefined) return await fromCommand(command);
   return undefined;
 }
 

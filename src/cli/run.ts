@@ -4,6 +4,7 @@ import { type ErrorCode, TimebandError } from '../../bands/errors.ts';
 import { VERSION } from '../version.ts';
 import { addBreakLock } from './commands/break-lock.ts';
 import { addCheck } from './commands/check.ts';
+import { addCopy } from './commands/copy.ts';
 import { addDelete } from './commands/delete.ts';
 import { addDiff } from './commands/diff.ts';
 import { addInit } from './commands/init.ts';
@@ -71,6 +72,7 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
     addStats,
     addDelete,
     addPrune,
+    addCopy,
     addLabels,
     addMount,
     addOpen,

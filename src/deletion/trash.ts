@@ -3,12 +3,12 @@
  * the moment at which the session is gone; a process that is killed later leaves files that the next write command removes.
  */
 import { randomBytes } from 'node:crypto';
-import { lstatSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
+import { lstatSync, readdirSync, rmdirSync } from 'node:fs';
 import { rename } from 'node:fs/promises';
 import path from 'node:path';
 import { setImmediate as breathe } from 'node:timers/promises';
 import { errnoOf, ioError, TimebandError } from '../../bands/errors.ts';
-import { createDirectory, listDirectory, requireRealDirectory, syncDirectory, TEMPORARY_PREFIX } from '../../bands/store/files.ts';
+import { createDirectory, listDirectory, removeFileSync, requireRealDirectory, syncDirectory, TEMPORARY_PREFIX } from '../../bands/store/files.ts';
 
 /** Files that are removed before other work of this process gets a turn. */
 const UNLINKS_AT_ONCE = 500;
@@ -66,27 +66,19 @@ export async function emptyTrash(trash: string, folders: readonly string[] = [])
   }
 }
 
-/** Removes a folder and all in it; links are not followed. Somebody else may be removing it, too. */
+/** Removes a folder and all in it; links are not followed, not even `directory` itself. Somebody else may be removing it, too. */
 export async function removeTree(directory: string): Promise<void> {
   try {
-    if (!lstatSync(directory).isDirectory()) return removeFile(directory); // to list a link would be to list what it leads to
+    if (!lstatSync(directory).isDirectory()) return removeFileSync(directory); // to list a link would be to list what it leads to
     let count = 0;
     for (const entry of readdirSync(directory, { withFileTypes: true })) {
       const file = path.join(directory, entry.name);
       if (entry.isDirectory()) await removeTree(file);
-      else removeFile(file);
+      else removeFileSync(file);
       if (++count % UNLINKS_AT_ONCE === 0) await breathe();
     }
     rmdirSync(directory);
   } catch (error) {
     if (errnoOf(error) !== 'ENOENT') throw ioError(error, 'remove', directory);
-  }
-}
-
-function removeFile(file: string): void {
-  try {
-    unlinkSync(file);
-  } catch (error) {
-    if (errnoOf(error) !== 'ENOENT') throw ioError(error, 'remove', file);
   }
 }

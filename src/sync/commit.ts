@@ -1,18 +1,18 @@
 /** The end of a sync: the records of a new session, its commit, and what is remembered of it. */
 import { hostname } from 'node:os';
-import path from 'node:path';
 import { messageOf } from '../../bands/errors.ts';
 import { toHex } from '../../bands/format/bytes.ts';
 import { bandCountOf } from '../../bands/format/geometry.ts';
 import { type Labels, labelsCodec, NO_LABELS } from '../../bands/format/labels.ts';
 import { type Manifest, manifestCodec } from '../../bands/format/manifest.ts';
-import { SESSION_FILES, type SessionDirectory } from '../../bands/store/session-directory.ts';
+import type { SessionDirectory } from '../../bands/store/session-directory.ts';
 import type { Catalog } from '../catalog.ts';
 import type { SessionToken, SourceOwner, SourceView } from '../sources/source.ts';
 import { PROGRAM } from '../version.ts';
 import type { Volume } from '../volume.ts';
 import type { Incoming } from './incoming.ts';
 import type { PageSync } from './page-sync.ts';
+import type { SessionPages } from './session-pages.ts';
 
 const COMMIT_ID_BYTES = 16;
 
@@ -36,19 +36,34 @@ export interface FinishedSession {
 /** Writes the records and commits. @returns warnings @throws TimebandError and nothing is committed */
 export async function commitSession(session: FinishedSession): Promise<string[]> {
   const { volume, incoming, pages, view, sessionId, catalog } = session;
-  const at = (name: keyof typeof SESSION_FILES): string => path.join(incoming.directory, SESSION_FILES[name]);
-  const bitmapDigest = await incoming.writeRecord(at('bitmap'), { kind: 'bitmap', at: sessionId }, pages.changed.encode());
-  const manifest = describeSession(session, bitmapDigest);
-  const manifestDigest = await incoming.writeRecord(at('manifest'), { kind: 'manifest', at: sessionId }, manifestCodec.encode(manifest));
-  const labels = newLabels(session);
-  if (labels !== undefined) await incoming.writeRecord(at('labels'), { kind: 'labels', at: sessionId }, labelsCodec.encode(labels));
+  const manifestDigest = await writeIndexRecords(incoming, pages.index, describeSession(session));
+  await writeLabels(incoming, sessionId, newLabels(session));
   const reference = new ReferenceKeeper(session, { sessionId, manifestDigest });
   await reference.bind();
   await incoming.commit(sessionId);
-  await catalog?.rememberPages(volume.id, pages.newPages);
+  await catalog?.rememberPages(volume.id, pages.index.newPages);
   await catalog?.rememberNewest(volume.id, { sessionId, manifestDigest });
   await catalog?.rememberSource(volume.id, view);
   return await reference.dropOthers();
+}
+
+/** Writes the bitmap, then the manifest, which pins it and the pages. @returns the SHA-256 of the sealed manifest */
+export async function writeIndexRecords(
+  incoming: Incoming,
+  { changed, pageDigests }: Pick<SessionPages, 'changed' | 'pageDigests'>,
+  described: Omit<Manifest, 'pageDigests' | 'bitmapDigest'>,
+): Promise<Uint8Array> {
+  const at = described.sessionId;
+  const bitmapDigest = await incoming.writeRecord(incoming.recordPath('bitmap'), { kind: 'bitmap', at }, changed.encode());
+  const manifest = manifestCodec.encode({ ...described, pageDigests, bitmapDigest });
+  return await incoming.writeRecord(incoming.recordPath('manifest'), { kind: 'manifest', at }, manifest);
+}
+
+/** Writes the labels, if they say anything. */
+export async function writeLabels(incoming: Incoming, sessionId: string, labels: Labels): Promise<void> {
+  const { tags, note, isProtected, verified } = labels;
+  if (tags.length === 0 && note === '' && !isProtected && verified === undefined) return;
+  await incoming.writeRecord(incoming.recordPath('labels'), { kind: 'labels', at: sessionId }, labelsCodec.encode(labels));
 }
 
 /** Nothing changed: the source's frozen point is as good as the base's, and newer. @returns warnings */
@@ -104,7 +119,7 @@ class ReferenceKeeper {
   }
 }
 
-function describeSession({ volume, view, base, pages, ...session }: FinishedSession, bitmapDigest: Uint8Array): Manifest {
+function describeSession({ volume, view, base, pages, ...session }: FinishedSession): Omit<Manifest, 'pageDigests' | 'bitmapDigest'> {
   const { counts } = pages;
   const { bandBytes, volumeId } = volume.context;
   return {
@@ -115,8 +130,6 @@ function describeSession({ volume, view, base, pages, ...session }: FinishedSess
     startedMs: session.startedMs,
     finishedMs: session.finishedMs,
     base: base === undefined ? undefined : { sessionId: base.sessionId, manifestDigest: base.manifestDigest },
-    pageDigests: pages.pageDigests,
-    bitmapDigest,
     source: { kind: view.kind, location: view.location, host: hostname() },
     totals: {
       bands: bandCountOf(view.sizeBytes, bandBytes),
@@ -129,7 +142,6 @@ function describeSession({ volume, view, base, pages, ...session }: FinishedSess
   };
 }
 
-function newLabels({ tags, note }: FinishedSession): Labels | undefined {
-  if (tags.length === 0 && note === '') return undefined;
+function newLabels({ tags, note }: FinishedSession): Labels {
   return { ...NO_LABELS, tags: [...new Set(tags)].sort(), note };
 }

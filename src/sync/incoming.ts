@@ -4,7 +4,7 @@ import { rename } from 'node:fs/promises';
 import path from 'node:path';
 import { nodePrimitives } from '../../bands/crypto/node-primitives.ts';
 import { ioError, messageOf, TimebandError } from '../../bands/errors.ts';
-import { encodeNames } from '../../bands/format/names.ts';
+import { decodeName, encodeNames } from '../../bands/format/names.ts';
 import { RECORD_NONCE_BYTES, type RecordPlace, sealRecord } from '../../bands/format/record.ts';
 import {
   createDirectory,
@@ -29,13 +29,41 @@ export class Incoming {
     this.directory = directory;
   }
 
-  static async create(volume: Volume): Promise<Incoming> {
-    const incoming = new Incoming(volume, path.join(volume.layout.incoming, randomBytes(8).toString('hex')));
-    await requireRealDirectory(volume.layout.incoming);
-    await createDirectory(volume.layout.incoming, { allowExisting: true });
-    await createDirectory(incoming.directory);
-    for (const part of [SESSION_FILES.bands, SESSION_FILES.index]) await createDirectory(path.join(incoming.directory, part));
+  /** Goes on with the band files that an earlier process left under that name, or begins it. They are to be proven, not trusted. */
+  static async resume(volume: Volume, name: string): Promise<Incoming> {
+    const incoming = new Incoming(volume, path.join(volume.layout.incoming, name));
+    const bands = path.join(incoming.directory, SESSION_FILES.bands);
+    for (const directory of [volume.layout.incoming, incoming.directory]) {
+      await requireRealDirectory(directory);
+      await createDirectory(directory, { allowExisting: true });
+    }
+    for (const part of await listDirectory(incoming.directory))
+      if (part !== SESSION_FILES.bands) await removeTree(path.join(incoming.directory, part));
+    await requireRealDirectory(bands);
+    await createDirectory(bands, { allowExisting: true });
+    await createDirectory(path.join(incoming.directory, SESSION_FILES.index));
     return incoming;
+  }
+
+  /** Whether an earlier process left band files; meaningful before any is written. */
+  async hasBands(): Promise<boolean> {
+    return (await listDirectory(path.join(this.directory, SESSION_FILES.bands))).length > 0;
+  }
+
+  /** Removes band files of band `end` and later: what an interrupted sync of a larger volume left. */
+  async removeBandsFrom(end: number): Promise<void> {
+    const directory = path.join(this.directory, SESSION_FILES.bands);
+    for (const name of await listDirectory(directory)) {
+      const bandIndex = decodeName(nodePrimitives, this.context.keys.namesKey, { kind: 'band', name });
+      if (bandIndex === undefined || bandIndex >= end) await removeTree(path.join(directory, name));
+    }
+  }
+
+  /** After a failure: keeps the band files for the next run, if there are any. @returns how many */
+  async keep(): Promise<number> {
+    const bands = await listDirectory(path.join(this.directory, SESSION_FILES.bands)).catch(() => []); // a disk that fails keeps what it keeps
+    if (bands.length === 0) await this.discard().catch(() => undefined);
+    return bands.length;
   }
 
   get context(): VolumeContext {
@@ -46,6 +74,10 @@ export class Incoming {
   bandPaths(first: number, count: number): string[] {
     const directory = path.join(this.directory, SESSION_FILES.bands);
     return encodeNames(nodePrimitives, this.context.keys.namesKey, { kind: 'band', first, count }).map((name) => `${directory}/${name}`);
+  }
+
+  recordPath(record: 'bitmap' | 'manifest' | 'labels'): string {
+    return path.join(this.directory, SESSION_FILES[record]);
   }
 
   pagePath(pageNumber: number): string {
@@ -66,7 +98,12 @@ export class Incoming {
     const target = this.#volume.sessionPath(sessionId);
     if ((await statIfPresent(target)) !== undefined)
       throw new TimebandError(`${target} exists already; nothing was committed.`, { code: 'IO_ERROR', path: target });
-    await syncFileSystem(this.directory);
+    try {
+      await syncFileSystem(this.directory);
+    } catch (error) {
+      await this.discard(); // Linux takes for written what it failed to write: read back, it would seem to be there, and be adopted
+      throw error;
+    }
     try {
       await rename(this.directory, target);
     } catch (error) {
@@ -88,9 +125,9 @@ export class Incoming {
   }
 }
 
-/** Removes what syncs that were killed left. The caller holds the volume's lock, so nobody is writing there. */
-export async function clearIncoming(volume: Volume): Promise<number> {
-  const names = await listDirectory(volume.layout.incoming);
+/** Removes what writers that were killed left, but for `except`. The caller holds the volume's lock, so nobody is writing there. */
+export async function clearIncoming(volume: Volume, except?: string): Promise<number> {
+  const names = (await listDirectory(volume.layout.incoming)).filter((name) => name !== except);
   for (const name of names) await removeTree(path.join(volume.layout.incoming, name));
   return names.length;
 }

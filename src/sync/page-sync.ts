@@ -7,26 +7,24 @@
  */
 import { nodePrimitives } from '../../bands/crypto/node-primitives.ts';
 import { TimebandError } from '../../bands/errors.ts';
-import { Bitmap } from '../../bands/format/bitmap.ts';
+import type { Bitmap } from '../../bands/format/bitmap.ts';
 import { equalBytes } from '../../bands/format/bytes.ts';
 import { bandCountOf, bandLengthOf, ENTRIES_PER_PAGE, entriesInPage, pageCountOf } from '../../bands/format/geometry.ts';
-import { ENTRY_BYTES, isSameContent, isSameEntry, isZeroEntry, type PageEntries, readEntry, writeEntry } from '../../bands/format/index-page.ts';
+import { ENTRY_BYTES, isSameEntry, isZeroEntry, type PageEntries, readEntry, writeEntry } from '../../bands/format/index-page.ts';
 import { encodeNames } from '../../bands/format/names.ts';
-import { linkOrCopy } from '../../bands/store/link-file.ts';
+import { removeFileSync } from '../../bands/store/files.ts';
 import type { SessionDirectory, VolumeContext } from '../../bands/store/session-directory.ts';
 import { type BandPool, shareBandKeys } from '../../bands/workers/band-pool.ts';
 import { forEachBounded } from '../../bands/workers/bounded.ts';
 import type { BandKeyMaterial } from '../../bands/workers/tasks.ts';
+import { isDamage } from '../damage-log.ts';
 import type { OnProgress } from '../progress.ts';
 import type { DataMap } from '../sources/data-map.ts';
 import type { SourceView } from '../sources/source.ts';
 import type { Incoming } from './incoming.ts';
+import { type IndexCounts, type LinkCounts, linkBands, SessionPages } from './session-pages.ts';
 
 const PAGES_AT_ONCE = 2;
-/** Links that a worker makes without being asked again. */
-const LINKS_PER_TASK = 128;
-/** New index pages are handed to the catalog up to this many (32 MiB); beyond, it reads them when it needs them. */
-const MAX_REMEMBERED_PAGES = 1024;
 
 export interface PageSyncInput {
   readonly view: SourceView;
@@ -36,9 +34,13 @@ export interface PageSyncInput {
   readonly base: SessionDirectory | undefined;
   /** Bands to read; undefined: all. */
   readonly candidates: Bitmap | undefined;
+  /** Bands whose file in the base is damaged: they are among the candidates, and stored again even if they did not change. */
+  readonly damagedInBase: Bitmap | undefined;
   readonly pool: BandPool;
   /** Where the session is written; undefined: only measure. */
   readonly incoming: Incoming | undefined;
+  /** Whether it holds band files of a sync that was interrupted. */
+  readonly isResumed: boolean;
   readonly sessionMs: number;
   /** Make a session even if nothing changed. */
   readonly isForced: boolean;
@@ -47,25 +49,15 @@ export interface PageSyncInput {
 }
 
 /** What was done, in bands and bytes. */
-export interface SyncCounts {
+export interface SyncCounts extends IndexCounts, LinkCounts {
   readBytes: number;
-  zeroBands: number;
-  changedBands: number;
   /** Band files written, and their bytes. */
   writtenBands: number;
   writtenBytes: number;
-  linkedBands: number;
-  /** Band files copied because no more links to them were possible. */
-  copiedBands: number;
+  /** Of the band files written, those that an interrupted sync had left. */
+  resumedBands: number;
   /** Bands that were stored again because the base's file is missing. */
-  healedBands: number;
-  /** Bytes of all band files of the session. */
-  storedBytes: number;
-}
-
-export interface RememberedPage {
-  readonly digest: Uint8Array;
-  readonly entries: PageEntries;
+  storedAgain: number;
 }
 
 export class PageSync {
@@ -77,12 +69,11 @@ export class PageSync {
     writtenBytes: 0,
     linkedBands: 0,
     copiedBands: 0,
-    healedBands: 0,
+    resumedBands: 0,
+    storedAgain: 0,
     storedBytes: 0,
   };
-  readonly changed: Bitmap;
-  readonly pageDigests: Uint8Array[] = [];
-  readonly newPages: Map<number, RememberedPage> = new Map();
+  readonly index: SessionPages;
   readonly #input: PageSyncInput;
   readonly #keys: BandKeyMaterial;
   readonly #bandCount: number;
@@ -95,10 +86,15 @@ export class PageSync {
     this.#input = input;
     this.#keys = shareBandKeys(input.context);
     this.#bandCount = bandCountOf(input.view.sizeBytes, input.context.bandBytes);
-    this.changed = new Bitmap(this.#bandCount);
+    this.index = new SessionPages(this.#bandCount, input.base);
     this.#hasChanges = input.isForced || input.base === undefined || input.base.manifest.sizeBytes !== input.view.sizeBytes;
     const candidateBytes = input.candidates === undefined ? Number.POSITIVE_INFINITY : input.candidates.count() * input.context.bandBytes;
     this.#totalBytes = Math.min(input.dataMap?.dataBytes ?? input.view.sizeBytes, candidateBytes);
+  }
+
+  /** Bands that differ from the base's. */
+  get changed(): Bitmap {
+    return this.index.changed;
   }
 
   /** Whether there is anything to commit; meaningful after run(). */
@@ -110,7 +106,9 @@ export class PageSync {
   async run(): Promise<void> {
     const pages = Array.from({ length: pageCountOf(this.#bandCount) }, (_, i) => i);
     await forEachBounded(pages, PAGES_AT_ONCE, (pageNumber) => this.#syncPage(pageNumber));
-    if (!this.#hasChanges || this.#input.incoming === undefined) return;
+    const { incoming, isResumed } = this.#input;
+    if (!this.#hasChanges || incoming === undefined) return;
+    if (isResumed) await incoming.removeBandsFrom(this.#bandCount);
     await forEachBounded(this.#deferred, PAGES_AT_ONCE, async (pageNumber) => {
       const entries = Uint8Array.from(await this.#basePage(pageNumber)); // healing writes to it; the page that was read is shared
       await this.#finishPage(pageNumber, entries);
@@ -118,8 +116,16 @@ export class PageSync {
   }
 
   async #basePage(pageNumber: number): Promise<PageEntries> {
-    const { base } = this.#input;
-    return base !== undefined && pageNumber < base.pageCount ? await base.readPage(pageNumber) : new Uint8Array(0);
+    try {
+      return await this.index.basePage(pageNumber);
+    } catch (cause) {
+      if (!isDamage(cause)) throw cause;
+      throw new TimebandError(
+        `${cause.message}. No session was made, as it would build on ${this.#input.base?.sessionId}. Run "timeband check --repair"; if that cannot mend it, ` +
+          'delete that session (--even-newest), and the next sync goes on from the one before.',
+        { code: cause.code, cause, ...(cause.path === undefined ? {} : { path: cause.path }) },
+      );
+    }
   }
 
   async #syncPage(pageNumber: number): Promise<void> {
@@ -130,7 +136,7 @@ export class PageSync {
     const bands = this.#bandsToRead(pageNumber, entries.length / ENTRY_BYTES);
     await this.#readBands(pageNumber, bands, { base, entries });
     this.#report();
-    if (this.#input.incoming === undefined) this.#count(pageNumber, entries, base);
+    if (this.#input.incoming === undefined) this.index.count(pageNumber, entries, { base, counts: this.counts });
     else if (this.#hasChanges) await this.#finishPage(pageNumber, entries);
     else this.#deferred.push(pageNumber);
   }
@@ -162,7 +168,8 @@ export class PageSync {
     for (const i of inHoles) this.#takeZero(page, i);
     await forEachBounded(withData, this.#input.pool.capacity, async ({ i, file }) => {
       this.#throwIfAborted();
-      await this.#readBand(pageNumber, i, { ...page, file, baseFingerprint: readEntry(page.base, i)?.fingerprint });
+      const isDamaged = this.#input.damagedInBase?.has(pageNumber * ENTRIES_PER_PAGE + i) === true;
+      await this.#readBand(pageNumber, i, { ...page, file, baseFingerprint: isDamaged ? undefined : readEntry(page.base, i)?.fingerprint });
       this.#doneBands++;
       this.#report();
     });
@@ -190,12 +197,12 @@ export class PageSync {
       readonly baseFingerprint: Uint8Array | undefined;
     },
   ): Promise<void> {
-    const { view, context, pool, sessionMs } = this.#input;
+    const { view, context, pool, sessionMs, isResumed } = this.#input;
     const bandIndex = pageNumber * ENTRIES_PER_PAGE + i;
     const range = { offset: bandIndex * context.bandBytes, length: bandLengthOf(bandIndex, view.sizeBytes, context.bandBytes) };
     const { file, baseFingerprint } = page;
     const result = await view.withBand(range, this.#dataRanges(pageNumber, i), (input) =>
-      pool.run('storeBand', { keys: this.#keys, input, baseFingerprint, file, mtimeSeconds: sessionMs / 1000 }),
+      pool.run('storeBand', { keys: this.#keys, input, baseFingerprint, file, mayExist: isResumed, mtimeSeconds: sessionMs / 1000 }),
     );
     this.counts.readBytes += result.readBytes;
     if (result.status === 'zero') this.#takeZero(page, i);
@@ -204,6 +211,7 @@ export class PageSync {
     writeEntry(page.entries, i, result.band);
     this.counts.writtenBands++;
     this.counts.writtenBytes += result.band.fileBytes;
+    if (result.isAdopted) this.counts.resumedBands++;
   }
 
   /** Links what the page keeps from the base and writes the page, or links it, too, if it is the same. */
@@ -211,11 +219,18 @@ export class PageSync {
     const base = await this.#basePage(pageNumber);
     const { incoming } = this.#input;
     if (incoming === undefined) throw new RangeError('incoming: needed to finish a page');
+    if (this.#input.isResumed) this.#removeOutdated(pageNumber, { base, entries }, incoming);
     const missing = await this.#linkBands(pageNumber, { base, entries }, incoming);
     for (const { i, file } of missing) await this.#readBand(pageNumber, i, { base, entries, file, baseFingerprint: undefined });
-    this.counts.healedBands += missing.length;
-    this.#count(pageNumber, entries, base);
-    this.pageDigests[pageNumber] = await this.#writePage(pageNumber, { base, entries }, incoming);
+    this.counts.storedAgain += missing.length;
+    this.index.count(pageNumber, entries, { base, counts: this.counts });
+    await this.index.write(pageNumber, entries, incoming);
+  }
+
+  /** Removes what an interrupted sync left of bands that are zeros by now, or those of the base. */
+  #removeOutdated(pageNumber: number, page: { readonly base: PageEntries; readonly entries: PageEntries }, incoming: Incoming): void {
+    const files = incoming.bandPaths(pageNumber * ENTRIES_PER_PAGE, page.entries.length / ENTRY_BYTES);
+    for (const [i, file] of files.entries()) if (isZeroEntry(page.entries, i) || isSameEntry(page.base, page.entries, i)) removeFileSync(file);
   }
 
   /** @returns the bands whose file in the base is missing */
@@ -224,48 +239,16 @@ export class PageSync {
     page: { readonly base: PageEntries; readonly entries: PageEntries },
     incoming: Incoming,
   ): Promise<{ readonly i: number; readonly file: string }[]> {
-    const { base } = this.#input;
+    const { base, pool } = this.#input;
     if (base === undefined || page.base.length === 0) return [];
     const first = pageNumber * ENTRIES_PER_PAGE;
     const count = page.entries.length / ENTRY_BYTES;
-    const from = base.bandPaths(first, count);
-    const to = incoming.bandPaths(first, count);
+    const [from, to] = [base.bandPaths(first, count), incoming.bandPaths(first, count)];
     const isSamePage = equalBytes(page.base, page.entries);
-    const kept = sortedByName(to).filter((i) => !isZeroEntry(page.entries, i) && (isSamePage || isSameEntry(page.base, page.entries, i)));
-    const missing: { i: number; file: string }[] = [];
-    await forEachBounded(partsOf(kept, LINKS_PER_TASK), this.#input.pool.capacity, async (part) => {
-      const files = { from: part.map((i) => from[i] ?? ''), to: part.map((i) => to[i] ?? '') };
-      for (const [at, outcome] of (await this.#input.pool.run('linkFiles', files)).entries()) {
-        if (outcome === 'missing') missing.push({ i: part[at] ?? 0, file: files.to[at] ?? '' });
-        else this.counts[outcome === 'linked' ? 'linkedBands' : 'copiedBands']++;
-      }
-    });
-    return missing;
-  }
-
-  async #writePage(pageNumber: number, page: { readonly base: PageEntries; readonly entries: PageEntries }, incoming: Incoming): Promise<Uint8Array> {
-    const { base } = this.#input;
-    const file = incoming.pagePath(pageNumber);
-    const baseDigest = base?.manifest.pageDigests[pageNumber];
-    const isSame = baseDigest !== undefined && equalBytes(page.base, page.entries);
-    if (isSame && base !== undefined && (await base.isPageFileIntact(pageNumber)) && linkOrCopy(base.pagePath(pageNumber), file) !== 'missing')
-      return baseDigest;
-    const digest = await incoming.writeRecord(file, { kind: 'page', at: pageNumber }, page.entries);
-    if (this.newPages.size < MAX_REMEMBERED_PAGES) this.newPages.set(pageNumber, { digest, entries: page.entries });
-    return digest;
-  }
-
-  #count(pageNumber: number, entries: PageEntries, base: PageEntries): void {
-    const isSamePage = equalBytes(base, entries);
-    for (let i = 0; i < entries.length / ENTRY_BYTES; i++) {
-      if (!isSamePage && !isSameContent(base, entries, i)) {
-        this.counts.changedBands++;
-        this.changed.set(pageNumber * ENTRIES_PER_PAGE + i);
-      }
-      const band = readEntry(entries, i);
-      if (band === undefined) this.counts.zeroBands++;
-      else this.counts.storedBytes += band.fileBytes;
-    }
+    const all = Array.from({ length: count }, (_, i) => i);
+    const wanted = all.filter((i) => !isZeroEntry(page.entries, i) && (isSamePage || isSameEntry(page.base, page.entries, i)));
+    const missing = await linkBands(pool, { from, to, wanted }, this.counts);
+    return missing.map((i) => ({ i, file: to[i] ?? '' }));
   }
 
   #report(): void {
@@ -286,15 +269,4 @@ export class PageSync {
 /** What an aborted operation throws. */
 export function interrupted(): TimebandError {
   return new TimebandError('interrupted; no session was made, and every earlier session is as it was.', { code: 'INTERRUPTED' });
-}
-
-function partsOf<T>(items: readonly T[], size: number): T[][] {
-  return Array.from({ length: Math.ceil(items.length / size) }, (_, i) => items.slice(i * size, (i + 1) * size));
-}
-
-function sortedByName(paths: readonly string[]): number[] {
-  return paths
-    .map((path, i) => ({ path, i }))
-    .sort((a, b) => (a.path < b.path ? -1 : 1))
-    .map(({ i }) => i);
 }

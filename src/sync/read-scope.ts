@@ -23,6 +23,8 @@ export interface ScopeInput {
   readonly base: SessionDirectory | undefined;
   readonly sizeBytes: number;
   readonly bandBytes: number;
+  /** Bands whose file in the base is damaged: they are read whatever the source says. */
+  readonly damagedInBase: Bitmap | undefined;
   /** Read all bands, and compare with the source's word. */
   readonly readsAll: boolean;
 }
@@ -31,6 +33,7 @@ export function readScope(input: ScopeInput): ReadScope {
   const claimed = claimedBands(input);
   if (claimed === undefined || input.readsAll) return { claimed, candidates: undefined };
   const candidates = new Bitmap(claimed.size, claimed.encode().slice());
+  if (input.damagedInBase !== undefined) candidates.or(input.damagedInBase);
   for (let i = 0; i < Math.min(AUDITED_BANDS, claimed.size); i++) candidates.set(randomInt(claimed.size));
   return { claimed, candidates };
 }
@@ -44,7 +47,7 @@ export function missedBands({ claimed }: ReadScope, changed: Bitmap): number {
 }
 
 /** The bands that may differ from the base, by the source's word and by its size; undefined: it gives none. */
-export function claimedBands({ changes, base, sizeBytes, bandBytes }: Omit<ScopeInput, 'readsAll'>): Bitmap | undefined {
+export function claimedBands({ changes, base, sizeBytes, bandBytes }: Omit<ScopeInput, 'readsAll' | 'damagedInBase'>): Bitmap | undefined {
   if (!changes.isKnown || base === undefined) return undefined;
   const claimed = new Bitmap(bandCountOf(sizeBytes, bandBytes));
   for (const { offset, length } of changes.ranges) {

@@ -17,6 +17,7 @@ import { openSource } from '../sources/open-source.ts';
 import type { ChangeSet, SourceKind, SourceView } from '../sources/source.ts';
 import type { Volume } from '../volume.ts';
 import { commitSession, keepUnchanged, tokenOf } from './commit.ts';
+import { type Healing, healFromSource } from './heal.ts';
 import { clearIncoming, Incoming } from './incoming.ts';
 import { chooseVolumeSource, ownerOf } from './location.ts';
 import { interrupted, PageSync } from './page-sync.ts';
@@ -25,6 +26,8 @@ import { checkRollback } from './rollback.ts';
 
 /** Below so many bands to read, their holes are read, too: to find them would take longer. */
 const FEW_BANDS = 64;
+/** The folder in incoming/ that a sync writes to, so that the next one finds what an interrupted one stored. */
+const INCOMING_NAME = 'sync';
 
 /** What the user knows to have changed since the session `since`; anything else is linked unread. */
 export interface UserChanges {
@@ -79,11 +82,15 @@ export interface SyncResult {
   readonly zeroBands: number;
   readonly changedBands: number;
   readonly writtenBands: number;
+  /** Of those written: what an interrupted sync had stored already. */
+  readonly resumedBands: number;
   readonly linkedBands: number;
   readonly readBytes: number;
   readonly writtenBytes: number;
   readonly storedBytes: number;
   readonly durationMs: number;
+  /** Damaged bands of earlier sessions that are whole again. */
+  readonly healedBands: number;
   /** Bands that changed although the source said that they had not. Earlier sessions may lack such changes. */
   readonly missedBands: number;
   readonly warnings: readonly string[];
@@ -110,7 +117,7 @@ export async function syncVolume(repository: Repository, options: SyncOptions, e
   const volume = existing ?? (await repository.createVolume(options.name, options.bandBytes === undefined ? {} : { bandBytes: options.bandBytes }));
   await using _lock = await repository.lockVolume(volume, `sync ${volume.name}`);
   try {
-    await clearIncoming(volume);
+    await clearIncoming(volume, INCOMING_NAME);
     await emptyTrash(repository.layout.trash, [volume.layout.sessions]);
     return await runWith(volume); // under the lock: leftovers of a killed sync are nobody else's
   } catch (error) {
@@ -140,17 +147,28 @@ interface Job {
   readonly warnings: readonly string[];
 }
 
-/** What is known before the first band is read. */
+interface PooledJob extends Job {
+  readonly pool: BandPool;
+}
+
+/** What is known before the first band is read for the session. */
 interface Plan {
   readonly base: SessionDirectory | undefined;
   readonly context: VolumeContext;
   readonly scope: ReadScope;
   readonly sessionId: string;
   readonly startedMs: number;
+  readonly healing: Healing;
   readonly warnings: string[];
 }
 
 async function runSync(repository: Repository, job: Job): Promise<SyncResult> {
+  if (job.environment.pool !== undefined) return await runWithPool(repository, { ...job, pool: job.environment.pool });
+  await using pool = new BandPool();
+  return await runWithPool(repository, { ...job, pool });
+}
+
+async function runWithPool(repository: Repository, job: PooledJob): Promise<SyncResult> {
   const startedAt = performance.now();
   const plan = await makePlan(repository, job);
   let attempt = await readAndStore(job, plan, plan.scope);
@@ -158,25 +176,27 @@ async function runSync(repository: Repository, job: Job): Promise<SyncResult> {
     const missed = missedBands(plan.scope, attempt.pages.changed);
     if (missed > 0) plan.warnings.push(distrust(job.view, missed, plan.base));
     if (missed > 0 && plan.scope.candidates !== undefined) {
-      await attempt.incoming?.discard();
       attempt = await readAndStore(job, plan, { ...plan.scope, candidates: undefined });
     }
     const missedAtLast = missed > 0 ? missedBands(plan.scope, attempt.pages.changed) : 0;
     const isCreated = await finish(repository, job, { plan, ...attempt, isTrusted: missed === 0 });
     return describe(job, plan, { pages: attempt.pages, isCreated, missedBands: missedAtLast, durationMs: Math.round(performance.now() - startedAt) });
   } catch (error) {
-    throw orInterrupted(job, error);
-  } finally {
-    await attempt.incoming?.discard(); // after a commit there is nothing at that path
+    throw await whenFailed(job, attempt.incoming, error);
   }
 }
 
-/** Ctrl-C reaches child processes, too: what fails because of it is not worth telling. */
-function orInterrupted({ options }: Job, error: unknown): unknown {
-  return options.signal?.aborted === true ? interrupted() : error;
+/** Keeps what was stored for the next sync. Ctrl-C reaches child processes, too: what fails because of it is not worth telling. */
+async function whenFailed({ options }: Job, incoming: Incoming | undefined, error: unknown): Promise<unknown> {
+  const kept = (await incoming?.keep()) ?? 0;
+  const failure = options.signal?.aborted === true ? interrupted() : error;
+  if (kept === 0 || !(failure instanceof TimebandError)) return failure;
+  const { code, cause, path } = failure;
+  const message = `${failure.message.replace(/\.$/, '')}. The ${kept} band file(s) that are ready are kept: the next sync of "${options.name}" uses what still holds.`;
+  return new TimebandError(message, path === undefined ? { code, cause } : { code, cause, path });
 }
 
-async function makePlan(repository: Repository, job: Job): Promise<Plan> {
+async function makePlan(repository: Repository, job: PooledJob): Promise<Plan> {
   const { options, environment, view, volume } = job;
   const startedMs = (environment.nowMs ?? Date.now)();
   const base = await openBase(job);
@@ -190,8 +210,12 @@ async function makePlan(repository: Repository, job: Job): Promise<Plan> {
   const changes = options.changes === undefined ? await view.changesSince(token) : await userChanges(options.changes, { base, volume });
   if (!changes.isKnown && changes.reason !== undefined) warnings.push(`reading everything: ${changes.reason}.`);
   const { sizeBytes } = view;
-  const scope = readScope({ changes, base, sizeBytes, bandBytes: context.bandBytes, readsAll: options.verifiesChanges ?? false });
-  return { base, context, scope, sessionId, startedMs, warnings };
+  const { isDryRun = false, signal } = options;
+  const healing = await healFromSource({ repository, volume, view, base, pool: job.pool, isDryRun, signal });
+  warnings.push(...healing.warnings);
+  const { damagedInBase } = healing;
+  const scope = readScope({ changes, base, sizeBytes, bandBytes: context.bandBytes, damagedInBase, readsAll: options.verifiesChanges ?? false });
+  return { base, context, scope, sessionId, startedMs, healing, warnings };
 }
 
 async function userChanges(changes: UserChanges, { base, volume }: Pick<Plan, 'base'> & Pick<Job, 'volume'>): Promise<ChangeSet> {
@@ -213,48 +237,43 @@ interface Attempt {
   readonly pages: PageSync;
 }
 
-/** Reads what `scope` asks for and stores what changed; leaves nothing behind if it fails. */
-async function readAndStore(job: Job, plan: Plan, scope: ReadScope): Promise<Attempt> {
-  const incoming = job.options.isDryRun === true || job.volume === undefined ? undefined : await Incoming.create(job.volume);
+/** Reads what `scope` asks for and stores what changed. */
+async function readAndStore(job: PooledJob, plan: Plan, scope: ReadScope): Promise<Attempt> {
+  const incoming = job.options.isDryRun === true || job.volume === undefined ? undefined : await Incoming.resume(job.volume, INCOMING_NAME);
   try {
     return { incoming, pages: await storePages(job, { ...plan, scope }, incoming) };
   } catch (error) {
-    await incoming?.discard();
-    throw orInterrupted(job, error);
+    throw await whenFailed(job, incoming, error);
   }
 }
 
-async function storePages({ options, environment, view }: Job, plan: Plan, incoming: Incoming | undefined): Promise<PageSync> {
-  const ownPool = environment.pool === undefined ? new BandPool() : undefined;
-  const pool = environment.pool ?? ownPool;
-  if (pool === undefined) throw new RangeError('pool: none');
+async function storePages({ options, pool, view }: PooledJob, plan: Plan, incoming: Incoming | undefined): Promise<PageSync> {
   const { candidates } = plan.scope;
-  try {
-    const pages = new PageSync({
-      view,
-      dataMap: candidates === undefined || candidates.count() > FEW_BANDS ? await view.readDataMap() : undefined,
-      context: plan.context,
-      base: plan.base,
-      candidates,
-      pool,
-      incoming,
-      sessionMs: parseSessionId(plan.sessionId) ?? plan.startedMs,
-      isForced: options.isForced ?? false,
-      signal: options.signal,
-      onProgress: options.onProgress,
-    });
-    await pages.run();
-    plan.warnings.push(...(await view.verifyStable()));
-    if (options.signal?.aborted === true) throw interrupted();
-    const healed = pages.counts.healedBands;
-    if (healed > 0)
-      plan.warnings.push(
-        `${healed} band file(s) of session ${plan.base?.sessionId} are missing; this session holds them anew, read from the source. Run "timeband check".`,
-      );
-    return pages;
-  } finally {
-    await ownPool?.close();
-  }
+  const pages = new PageSync({
+    view,
+    dataMap: candidates === undefined || candidates.count() > FEW_BANDS ? await view.readDataMap() : undefined,
+    context: plan.context,
+    base: plan.base,
+    candidates,
+    damagedInBase: plan.healing.damagedInBase,
+    pool,
+    incoming,
+    isResumed: (await incoming?.hasBands()) ?? false,
+    sessionMs: parseSessionId(plan.sessionId) ?? plan.startedMs,
+    isForced: options.isForced ?? false,
+    signal: options.signal,
+    onProgress: options.onProgress,
+  });
+  await pages.run();
+  plan.warnings.push(...(await view.verifyStable()));
+  if (options.signal?.aborted === true) throw interrupted();
+  const { storedAgain } = pages.counts;
+  if (storedAgain > 0)
+    plan.warnings.push(
+      `${storedAgain} band file(s) of session ${plan.base?.sessionId} are missing; this session holds them anew, read from the source. ` +
+        'Run "timeband check --repair", which gives them back to the sessions that lack them.',
+    );
+  return pages;
 }
 
 /** Commits what changed. @returns whether there is a new session */
@@ -265,6 +284,7 @@ async function finish(repository: Repository, job: Job, done: Attempt & { readon
   if (volume === undefined || owner === undefined || incoming === undefined) return false; // a dry run
   const session = { volume, owner, view, catalog: environment.catalog, keepsReference: done.isTrusted && options.changes === undefined };
   if (!pages.hasChanges) {
+    await incoming.discard();
     plan.warnings.push(...(await keepUnchanged(session, plan.base)));
     return false;
   }
@@ -294,11 +314,13 @@ function describe(
     zeroBands: totals?.zeroBands ?? 0,
     changedBands: counts.changedBands,
     writtenBands: counts.writtenBands,
+    resumedBands: counts.resumedBands,
     linkedBands: counts.linkedBands + counts.copiedBands,
     readBytes: counts.readBytes,
     writtenBytes: counts.writtenBytes,
     storedBytes: totals?.storedBytes ?? 0,
     durationMs: done.durationMs,
+    healedBands: plan.healing.healedBands,
     missedBands: done.missedBands,
     warnings: plan.warnings,
   };
@@ -318,7 +340,7 @@ async function openNewest(volume: Volume, newest: string): Promise<SessionDirect
   } catch (cause) {
     throw new TimebandError(
       `the newest session of "${volume.name}", ${newest}, cannot be opened: ${messageOf(cause)}. Nothing was changed. ` +
-        `Run "timeband check ${volume.name}"; move ${volume.sessionPath(newest)} out of the repository to go on from the session before.`,
+        `Run "timeband check --repair ${volume.name}"; if it cannot be mended, move ${volume.sessionPath(newest)} out of the repository to go on from the session before.`,
       { code: cause instanceof TimebandError ? cause.code : 'IO_ERROR', cause },
     );
   }

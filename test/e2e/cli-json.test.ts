@@ -10,7 +10,7 @@ import { sh, type Workspace, workspace } from '../support/workspace.ts';
 const BAND = 262_144;
 /** Fields of the documents. A field may come, none may go or change its name. */
 const SYNC_RESULT =
-  'volume status session base source sizeBytes bands zeroBands changedBands writtenBands linkedBands readBytes writtenBytes storedBytes durationMs missedBands warnings';
+  'volume status session base source sizeBytes bands zeroBands changedBands writtenBands linkedBands readBytes writtenBytes storedBytes durationMs missedBands healedBands warnings';
 const SESSION =
   'volume session time sizeBytes bandBytes bands zeroBands changedBands storedBytes writtenBytes addedBytes freedBytes base source tags note protected verified problem';
 const FIELDS = {
@@ -22,13 +22,15 @@ const FIELDS = {
   show: `${SESSION} started finished manifestSha256 program directory`,
   restore: 'session target sizeBytes comparedBytes writtenBytes behindBytes damaged durationMs',
   check:
-    'sessions plannedSessions finishedSessions files skippedFiles readBytes durationMs outOfTime withKey withData subset verified warnings findings damaged',
+    'sessions plannedSessions finishedSessions files skippedFiles readBytes durationMs outOfTime withKey withData subset verified clearedBands warnings findings damaged repair',
   finding: 'volume session code message range',
-  diff: 'volume from to fromBytes toBytes ranges differentBytes',
+  diff: 'volume from to fromBytes toBytes ranges differentBytes damaged',
   map: 'volume session base sizeBytes bandBytes bands dataBands dataBytes changedBands changedBytes mostChanges countedSessions skippedSessions runs svg',
   mount: 'mountPoint',
   open: 'volume directory session loop fileSystem',
   close: 'directory',
+  copy: 'status sameKeys sessions warnings durationMs',
+  copied: 'volume session status writtenBands writtenBytes resumedBands linkedBands readBytes message',
   breakLock: 'removed kept',
 } as const;
 
@@ -51,6 +53,16 @@ test.serial('init tells the repository, its id and its cipher', async (t) => {
   t.like(document, { repository: ws.repo, cipher: 'chacha20-poly1305' });
   t.regex(document.id, /^[0-9a-f]{32}$/);
   await ws.json('volumes');
+});
+
+test.serial('copy tells of each session what was written and linked', async (t) => {
+  const ws = await ready(t);
+  await makeFastRepository(ws.at('second'));
+  await ws.ok('sync', `a/b=${ws.at('disk.img')}`, '--band-size', '256K');
+  const document = await ws.json('copy', 'a/b', '--to', ws.at('second'));
+  has(t, document, FIELDS.copy);
+  has(t, document.sessions[0], FIELDS.copied);
+  t.like(document.sessions, [{ volume: 'a/b', status: 'copied', writtenBands: 2, linkedBands: 0, message: null }]);
 });
 
 test.serial('sync tells what was read, changed, stored and linked: created, unchanged, or as a dry run', async (t) => {

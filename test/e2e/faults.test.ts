@@ -2,6 +2,7 @@
  * Every command that writes, on a file system in which one operation after the other fails. What is tried here is a part,
  * another one each time; `node dist/test/e2e/faults/main.js` tries all of it.
  */
+import { readdirSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import { FAULT_NAMES, type FaultName } from '../support/faulty-fs/fault-plan.ts';
 import { workspace } from '../support/workspace.ts';
@@ -87,5 +88,18 @@ test.serial('the program itself names the file and says what to do, and ends wit
     t.false(/a fault of this program|SuppressedError|\n\s+at /.test(stderr), stderr);
     const problems = await scene.inCopy((copy) => copy.open((opened) => copy.problems(opened, [])));
     t.deepEqual(problems, [], what);
+  }
+});
+
+test.serial('what could not be made durable is not gone on with: Linux takes for written what it failed to write', async (t) => {
+  const { scene, run } = lab;
+  for (let at = 1, hit = ''; !hit.endsWith('.syncfs'); at++) {
+    await run.begin();
+    await scene.fs.arm({ name: 'one EIO', at, under: ['/repo'], seed: SEED });
+    const failed = await t.throwsAsync(scene.open((opened) => scene.sync(opened, 'disk')));
+    hit = (await scene.fs.disarm()).first ?? '';
+    t.is(failed?.name, 'TimebandError');
+    if (!hit.endsWith('.syncfs')) continue;
+    await scene.open(async ({ repository }) => t.deepEqual(readdirSync((await repository.volume('disk')).layout.incoming), []));
   }
 });

@@ -4,8 +4,10 @@ import { checkRepository } from '../../check/check.ts';
 import { checkWithoutKey } from '../../check/check-without-key.ts';
 import { type CheckResult, damagedSessions } from '../../check/findings.ts';
 import { parseSubset, type Subset } from '../../check/scope.ts';
-import { formatRanges } from '../../restore.ts';
+import { formatRanges } from '../../damage-log.ts';
+import type { RepairResult } from '../../repair/repair.ts';
 import { splitVolumeAndSession } from '../../session-spec.ts';
+import { isAllWell, parseRepair, type RepairRequest, repairJson, repairLines, runRepair } from '../check-repair.ts';
 import type { CommandContext } from '../context.ts';
 import type { Define } from '../define.ts';
 import { EXIT } from '../exit-codes.ts';
@@ -21,14 +23,26 @@ export function addCheck(define: Define): void {
         .option('--subset <part>', 'only some of the band files: 5% (at random), or 2/7 (the second of seven parts)')
         .option('--newest', 'only the newest session of each volume')
         .option('--max-duration <time>', 'stop after 90s, 10m or 2h; what was checked longest ago, or never, comes first')
+        .option('--repair', 'mend what can be mended, and list the bands that cannot')
+        .option('--from <repository>', 'with --repair: take intact files from this second copy of the repository')
+        .option('--dry-run', 'with --repair: only say what it would do')
         .option('--no-key', 'verify what can be verified without a passphrase'),
     async (context, [text], options) => {
       const { name, session } = typeof text === 'string' ? splitVolumeAndSession(text) : { name: undefined, session: undefined };
       const how = parseHow(options, { name, session });
+      const repair = parseRepair(options, session);
       await using pool = new BandPool();
       const progress = context.progress('check');
       const common = { pool, signal: context.terminal.signal, onProgress: progress?.update };
       try {
+        if (repair !== undefined) {
+          const wanted = { ...common, volume: name, withData: how.withData };
+          const repaired = await context.withRepository((repository, catalog) => runRepair(repository, repair, { ...wanted, catalog }));
+          progress?.end();
+          for (const warning of repaired.check.warnings) context.warn(warning);
+          printResult(context, repaired.check, { ...how, repair: { ...repair, result: repaired } });
+          return;
+        }
         const result = how.withKey
           ? await context.withRepository((repository, catalog) => checkRepository(repository, { ...common, ...how, volume: name, session, catalog }))
           : await checkWithoutKey(context.repositoryPath, common);
@@ -74,22 +88,30 @@ function parseHow(
   return { ...how, subset: parsed, subsetText: parsed === undefined ? undefined : String(subset), maxDurationMs };
 }
 
-function printResult(context: CommandContext, result: CheckResult, how: How): void {
+interface Shown extends How {
+  readonly repair?: RepairRequest & { readonly result: RepairResult };
+}
+
+function printResult(context: CommandContext, result: CheckResult, how: Shown): void {
+  const { repair } = how;
   const damaged = damagedSessions(result.findings);
   const files = how.subset === undefined ? result.bandFiles : `${result.bandFiles} of ${result.bandFiles + result.skippedFiles}`;
   const read = `${result.sessions} session(s), ${files} ${how.withKey ? 'band' : ''} file(s), ${formatBytes(result.readBytes)} read in ${formatDuration(result.durationMs)}`;
   const level = how.withData ? 'data' : how.withKey ? 'structure and checksums' : 'checksums, without the key';
   const depth = `${level}${how.isNewestOnly ? ', newest sessions' : ''}${how.subsetText === undefined ? '' : `, subset ${how.subsetText}`}`;
-  const lines = result.findings.map((one) => `${one.volume}${one.session === undefined ? '' : `@${one.session}`}: ${one.message}`);
+  const lines = repair === undefined ? [] : repairLines(repair.result, repair.isDryRun);
+  for (const one of result.findings) lines.push(`${one.volume}${one.session === undefined ? '' : `@${one.session}`}: ${one.message}`);
   for (const one of damaged) {
     const what = one.ranges.length === 0 ? 'its metadata' : formatRanges(one.ranges);
     lines.push(`DAMAGED ${one.volume}@${one.session}: ${what}`);
   }
   const verdict =
     result.findings.length === 0
-      ? `No damage found: ${read} (${depth}).`
+      ? `No damage ${repair === undefined || repair.isDryRun ? 'found' : 'left'}: ${read} (${depth}).`
       : `${result.findings.length} finding(s), ${damaged.length} damaged session(s): ${read} (${depth}).`;
-  context.exitCode = result.findings.length === 0 ? EXIT.done : EXIT.incomplete;
+  const isWell = repair === undefined ? result.findings.length === 0 : isAllWell(repair.result, repair.isDryRun);
+  context.exitCode = isWell ? EXIT.done : EXIT.incomplete;
+  if (result.clearedBands > 0) lines.push(`${result.clearedBands} band(s) are whole again and were taken off the damaged list.`);
   if (result.isOutOfTime) lines.push(describeCoverage(result));
   context.print([...lines, verdict].join('\n'), {
     sessions: result.sessions,
@@ -104,9 +126,11 @@ function printResult(context: CommandContext, result: CheckResult, how: How): vo
     withData: how.withData,
     subset: how.subsetText ?? null,
     verified: result.verified,
+    clearedBands: result.clearedBands,
     warnings: result.warnings,
     findings: result.findings.map((one) => ({ ...one, session: one.session ?? null, range: one.range ?? null })),
     damaged,
+    repair: repair === undefined ? null : repairJson(repair.result, repair.isDryRun),
   });
 }
 

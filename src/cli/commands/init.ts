@@ -1,27 +1,53 @@
 import path from 'node:path';
 import { TimebandError } from '../../../bands/errors.ts';
 import { toHex } from '../../../bands/format/bytes.ts';
-import { CIPHER_NAMES } from '../../../bands/format/primitives.ts';
-import { Repository } from '../../repository.ts';
+import { CIPHER_NAMES, type CipherName } from '../../../bands/format/primitives.ts';
+import type { RepositoryConfig } from '../../../bands/format/repository-config.ts';
+import { repositoryLayout } from '../../layout.ts';
+import { Repository, readConfig } from '../../repository.ts';
+import type { CommandContext } from '../context.ts';
 import type { Define } from '../define.ts';
-import { getNewPassphrase } from '../passphrase.ts';
+import { getNewPassphrase, getPassphrase } from '../passphrase.ts';
 
 export function addInit(define: Define): void {
   define(
     'init',
     'make a repository',
-    (command) => command.option('--cipher <name>', `what seals the bands: ${CIPHER_NAMES.join(' or ')}`, 'aes-256-gcm'),
+    (command) =>
+      command
+        .option('--cipher <name>', `what seals the bands: ${CIPHER_NAMES.join(' or ')} (aes-256-gcm)`)
+        .option('--same-keys-as <path>', 'take the keys, cipher and passphrase of this repository: "copy" from it then copies bands as they are'),
     async (context, _args, options) => {
       const root = path.resolve(context.repositoryPath);
-      const cipher = CIPHER_NAMES.find((name) => name === options['cipher']);
-      if (cipher === undefined)
-        throw new TimebandError(`no cipher "${String(options['cipher'])}"; there are ${CIPHER_NAMES.join(' and ')}.`, { code: 'USAGE' });
-      const passphrase = await getNewPassphrase(context.options, context.terminal);
-      const config = await Repository.init(root, { passphrase, cipher });
+      const cipher = parseCipher(options['cipher']);
+      const config =
+        typeof options['sameKeysAs'] === 'string'
+          ? await initWithKeysOf(context, root, { path: options['sameKeysAs'], cipher })
+          : await Repository.init(root, { passphrase: await getNewPassphrase(context.options, context.terminal), cipher });
       context.print(
         `Made a repository at ${root}.\nIts data can be read with the passphrase and the files in ${path.join(root, 'keys')} only: keep a copy of both elsewhere.`,
-        { repository: root, id: toHex(config.id), cipher },
+        { repository: root, id: toHex(config.id), cipher: config.cipher },
       );
     },
   );
+}
+
+/** @throws TimebandError USAGE */
+function parseCipher(name: unknown): CipherName | undefined {
+  const cipher = CIPHER_NAMES.find((one) => one === name);
+  if (name === undefined || cipher !== undefined) return cipher;
+  throw new TimebandError(`no cipher "${String(name)}"; there are ${CIPHER_NAMES.join(' and ')}.`, { code: 'USAGE' });
+}
+
+/** The passphrase that opens the other repository opens the new one as well: nobody has to make up, or to mistype, a second one. */
+async function initWithKeysOf(
+  context: CommandContext,
+  root: string,
+  { path: other, cipher }: { readonly path: string; readonly cipher: CipherName | undefined },
+): Promise<RepositoryConfig> {
+  if (cipher !== undefined) throw new TimebandError('--same-keys-as takes the cipher over, too: leave --cipher out.', { code: 'USAGE' });
+  await readConfig(repositoryLayout(other)); // before anybody is asked for a passphrase
+  const passphrase = await getPassphrase(context.options, context.terminal);
+  using sameKeysAs = await Repository.open(other, { passphrase });
+  return await Repository.init(root, { passphrase, sameKeysAs });
 }

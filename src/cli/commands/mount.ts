@@ -1,6 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf, TimebandError } from '../../../bands/errors.ts';
+import { knownDamage } from '../../damaged-bands.ts';
 import type { ServedMount } from '../../mount/serve.ts';
+import type { Repository } from '../../repository.ts';
 import type { CommandContext } from '../context.ts';
 import type { Define } from '../define.ts';
 import { parseSize } from '../text.ts';
@@ -34,15 +36,16 @@ export function addMount(define: Define): void {
       const cacheBytes = parseCacheSize(options['cacheSize']);
       if (options['foreground'] === true) return await serveHere(context, directory, { allowOther, cacheBytes });
       const { mountRepository } = await loadMounts();
-      const mounted = await context.withRepository((repository) =>
-        mountRepository(repository, {
+      const mounted = await context.withRepository(async (repository) => {
+        await warnOfDamage(context, repository);
+        return await mountRepository(repository, {
           stateDirectory: context.stateDirectory,
           directory,
           allowOther,
           cacheBytes,
           signal: context.terminal.signal,
-        }),
-      );
+        });
+      });
       context.print(`Mounted at ${mounted}. Take it down with: timeband unmount ${mounted}`, { mountPoint: mounted });
     },
   );
@@ -59,6 +62,17 @@ export function addMount(define: Define): void {
   );
 }
 
+/** What is damaged is served all the same: only reading it is an error. */
+async function warnOfDamage(context: CommandContext, repository: Repository): Promise<void> {
+  for (const volume of (await repository.listVolumes()).volumes) {
+    const list = await knownDamage(volume, (message) => context.warn(message));
+    if (list.length > 0)
+      context.warn(
+        `${list.length} band(s) of "${volume.name}" are known to be damaged; reading them fails (EIO). "timeband check ${volume.name}" lists them.`,
+      );
+  }
+}
+
 async function serveHere(
   context: CommandContext,
   directory: string,
@@ -68,6 +82,7 @@ async function serveHere(
   const { mountPointName } = await import('../../mount/mount-point.ts');
   const { MountRegistry } = await import('../../mount/registry.ts');
   await context.withRepository(async (repository) => {
+    await warnOfDamage(context, repository);
     const mountPoint = await mountPointName(directory);
     const lock = await new MountRegistry(context.stateDirectory).lock(mountPoint, 'mount');
     const mount = await serveMount(repository, { mountPoint, ...options, only: undefined }, (line) => context.warn(line)).finally(() =>

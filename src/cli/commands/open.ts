@@ -1,4 +1,6 @@
 import { TimebandError } from '../../../bands/errors.ts';
+import { formatRanges } from '../../damage-log.ts';
+import { knownDamage, listedBands } from '../../damaged-bands.ts';
 import { splitVolumeAndSession } from '../../session-spec.ts';
 import type { Define } from '../define.ts';
 import { parseCacheSize } from './mount.ts';
@@ -17,7 +19,11 @@ export function addOpen(define: Define): void {
       const cacheBytes = parseCacheSize(options['cacheSize']);
       const { openSession } = await import('../../mount/opened.ts');
       const opened = await context.withRepository(async (repository) => {
-        const id = await (await repository.volume(name)).resolve(session);
+        const volume = await repository.volume(name);
+        const id = await volume.resolve(session);
+        const list = await knownDamage(volume, (message) => context.warn(message));
+        const damaged = list.length === 0 ? [] : await listedBands(await volume.openSession(id), list);
+        if (damaged.length > 0) context.warn(`known to be damaged: ${formatRanges(damaged.map(({ range }) => range))}; reading there fails (EIO).`);
         return await openSession(repository, {
           stateDirectory: context.stateDirectory,
           directory: String(dir),

@@ -1,8 +1,11 @@
 import { errnoOf, ioError, TimebandError } from '../../../bands/errors.ts';
+import type { DamagedBand } from '../../../bands/format/damaged-list.ts';
 import type { SessionDirectory } from '../../../bands/store/session-directory.ts';
 import { BandPool } from '../../../bands/workers/band-pool.ts';
+import { type DamagedRange, formatRanges } from '../../damage-log.ts';
+import { knownDamage } from '../../damaged-bands.ts';
 import { Lease } from '../../leases.ts';
-import { type DamagedRange, formatRanges, type RestoreResult, restoreSession, streamSession } from '../../restore.ts';
+import { type RestoreResult, restoreSession, streamSession } from '../../restore.ts';
 import { restoreInPlace } from '../../restore-in-place.ts';
 import { splitVolumeAndSession } from '../../session-spec.ts';
 import { findRollback } from '../../sync/rollback.ts';
@@ -37,12 +40,19 @@ export function addRestore(define: Define): void {
         const newest = (await volume.sessionIds()).at(-1);
         const rollback = newest === opened.sessionId ? await findRollback({ catalog, volume, newest: opened }) : undefined;
         if (rollback !== undefined) context.warn(`${rollback}. Sessions may have been removed, or the repository put back to an older state.`);
-        if (target === '-') await toStdout(context, opened, { pool, isKeepGoing: how.isKeepGoing });
-        else if (how.isInPlace) await inPlace(context, opened, { pool, isKeepGoing: how.isKeepGoing, target: String(target), knownAt: known });
-        else await toTarget(context, opened, { pool, ...how, target: String(target) });
+        const common = { pool, isKeepGoing: how.isKeepGoing, listed: await knownDamage(volume, (message) => context.warn(message)) };
+        if (target === '-') await toStdout(context, opened, common);
+        else if (how.isInPlace) await inPlace(context, opened, { ...common, target: String(target), knownAt: known });
+        else await toTarget(context, opened, { ...common, ...how, target: String(target) });
       });
     },
   );
+}
+
+interface Common {
+  readonly pool: BandPool;
+  readonly isKeepGoing: boolean;
+  readonly listed: readonly DamagedBand[];
 }
 
 interface How {
@@ -69,7 +79,7 @@ function checkUsage(context: CommandContext, target: string, { isOverwrite, isIn
 async function inPlace(
   context: CommandContext,
   session: SessionDirectory,
-  options: { readonly pool: BandPool; readonly target: string; readonly knownAt: SessionDirectory | undefined; readonly isKeepGoing: boolean },
+  options: Common & { readonly target: string; readonly knownAt: SessionDirectory | undefined },
 ): Promise<void> {
   const progress = context.progress('restore');
   try {
@@ -94,7 +104,7 @@ function describeBehind({ behindBytes }: RestoreResult): string {
 async function toTarget(
   context: CommandContext,
   session: SessionDirectory,
-  options: { readonly pool: BandPool; readonly target: string; readonly isOverwrite: boolean; readonly isKeepGoing: boolean },
+  options: Common & { readonly target: string; readonly isOverwrite: boolean },
 ): Promise<void> {
   const progress = context.progress('restore');
   try {
@@ -111,11 +121,7 @@ async function toTarget(
   }
 }
 
-async function toStdout(
-  context: CommandContext,
-  session: SessionDirectory,
-  options: { readonly pool: BandPool; readonly isKeepGoing: boolean },
-): Promise<void> {
+async function toStdout(context: CommandContext, session: SessionDirectory, options: Common): Promise<void> {
   const { stdout, signal } = context.terminal;
   const write = (bytes: Uint8Array): Promise<void> =>
     new Promise((resolve, reject) => {

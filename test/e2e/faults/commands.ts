@@ -7,13 +7,15 @@ import { promisify } from 'node:util';
 import { type ErrorCode, TimebandError } from '../../../bands/errors.ts';
 import { NO_LABELS } from '../../../bands/format/labels.ts';
 import { checkRepository } from '../../../src/check/check.ts';
+import { copySessions } from '../../../src/copy/copy.ts';
 import { deleteSessions, deleteVolume } from '../../../src/deletion/delete-sessions.ts';
 import { changeLabels } from '../../../src/labels.ts';
+import { repairRepository } from '../../../src/repair/repair.ts';
 import { Repository } from '../../../src/repository.ts';
 import { restoreSession } from '../../../src/restore.ts';
 import { restoreInPlace } from '../../../src/restore-in-place.ts';
 import { planPrune } from '../../../src/retention/prune.ts';
-import { codeOf, FAST_SCRYPT, openNamed } from '../../support/library.ts';
+import { codeOf, FAST_SCRYPT, makeFastRepository, openNamed } from '../../support/library.ts';
 import { PASSPHRASE } from '../../support/workspace.ts';
 import type { KnownSession, Opened, Scene } from './scene.ts';
 
@@ -151,6 +153,47 @@ const check: FaultCommand = {
   isDone: () => Promise.resolve(true),
 };
 
+/** Of a repository in which a sync was killed. */
+const repair: FaultCommand = {
+  name: 'check --repair',
+  prepare: async (scene) => await resumedSync.prepare?.(scene),
+  async run({ scene, repository, catalog }) {
+    const { findings } = (await repairRepository(repository, { pool: scene.pool, catalog, withData: true })).check;
+    if (findings[0] !== undefined) throw new TimebandError(findings[0].message, { code: findings[0].code });
+  },
+  isDone: () => Promise.resolve(true),
+};
+
+/** Opens the second repository, into which is copied. */
+async function withSecond<T>(scene: Scene, use: (second: Repository) => Promise<T>): Promise<T> {
+  using second = await Repository.open(scene.at('second'), { passphrase: PASSPHRASE });
+  return await use(second);
+}
+
+const isCopied = (scene: Scene): Promise<boolean> =>
+  withSecond(scene, async (second) => {
+    for (const { volume, id, digest } of scene.known) if ((await scene.digestOf(await openNamed(second, volume, id))) !== digest) return false;
+    return (await checkRepository(second, { pool: scene.pool, withData: true })).findings.length === 0;
+  });
+
+const copy: FaultCommand = {
+  name: 'copy',
+  under: ['/second'],
+  prepare: (scene) => makeFastRepository(scene.at('second')),
+  run: ({ scene, repository }) =>
+    withSecond(scene, async (second) => {
+      const requests = ['disk', 'other'].map((name) => ({ name, session: undefined }));
+      const { isComplete } = await copySessions(repository, second, { requests }, { pool: scene.pool });
+      if (!isComplete) throw new Error('not all was copied');
+    }),
+  isDone: ({ scene }) => isCopied(scene),
+  async problems(scene) {
+    scene.endProcess('second');
+    await scene.open((opened) => copy.run(opened));
+    return (await isCopied(scene)) ? [] : ['copied again: not what the first repository holds'];
+  },
+};
+
 const digestOfFile = (file: string): string => createHash('sha256').update(readFileSync(file)).digest('hex');
 
 const restore: FaultCommand = {
@@ -213,6 +256,8 @@ export const FAULT_COMMANDS: readonly FaultCommand[] = [
   rename,
   removeVolume,
   check,
+  repair,
+  copy,
   restore,
   inPlace,
   onState(sync),

@@ -141,8 +141,8 @@ export class Scene {
   }
 
   /** The process that held a lock has ended, and with the power the boot: this one goes on only for the sake of speed. */
-  endProcess(): void {
-    const locks = path.join(this.repo, 'locks');
+  endProcess(repository = 'repo'): void {
+    const locks = this.at(repository, 'locks');
     for (const name of readdirSync(locks).filter((one) => one.endsWith('.json'))) {
       const file = path.join(locks, name);
       const text = readFileSync(file, 'utf8');

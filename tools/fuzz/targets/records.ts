@@ -1,6 +1,7 @@
 /** The plain content of the repository's files: documents in JSON, index pages, bitmaps, session ids. */
 import { Bitmap } from '../../../bands/format/bitmap.ts';
 import { equalBytes, utf8 } from '../../../bands/format/bytes.ts';
+import { damagedListCodec } from '../../../bands/format/damaged-list.ts';
 import { DEFAULT_BAND_BYTES } from '../../../bands/format/geometry.ts';
 import { decodePage, ENTRY_BYTES, entryCount, readEntry, writeEntry } from '../../../bands/format/index-page.ts';
 import type { JsonCodec } from '../../../bands/format/json-record.ts';
@@ -96,6 +97,12 @@ export const recordTargets: readonly FuzzTarget[] = [
   ),
   document('volume record', volumeRecordCodec, [
     { name: 'appvms/work/private', bandBytes: DEFAULT_BAND_BYTES, createdMs: CREATED_MS, note: 'Größe "x"\n' },
+  ]),
+  document('damaged list', damagedListCodec, [
+    [
+      { bandIndex: 3, salt: filled(24, 9) },
+      { bandIndex: 700, salt: filled(24, 2) },
+    ],
   ]),
   document('labels', labelsCodec, [
     { tags: ['before-upgrade', 'weekly'], note: 'a note', isProtected: true, verified: { atMs: CREATED_MS, withData: true } },
