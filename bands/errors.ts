@@ -72,6 +72,11 @@ export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+/** The error that came first, of one that was thrown on the way out of it (SuppressedError of `using`): that one only follows from it. */
+export function firstError(error: unknown): unknown {
+  return error instanceof Error && 'suppressed' in error ? firstError(error.suppressed) : error;
+}
+
 /** Gives a decoder's error the path of the file that was decoded; other errors pass unchanged. */
 export function withPath(error: unknown, path: string): unknown {
   if (!(error instanceof TimebandError) || error.path !== undefined) return error;

@@ -10,13 +10,15 @@ export interface Partition {
   readonly number: number;
   readonly offset: number;
   readonly sizeBytes: number;
+  /** As partx writes it: `0x83`, or a UUID; empty if it tells none. */
+  readonly type: string;
 }
 
 /** The partitions of an image; none if it has no partition table. */
 export async function readPartitions(image: string): Promise<Partition[]> {
   let text: string;
   try {
-    text = await runTool('partx', ['--bytes', '--raw', '--noheadings', '--output', 'NR,START,SIZE', image]);
+    text = await runTool('partx', ['--bytes', '--raw', '--noheadings', '--output', 'NR,START,SIZE,TYPE', image]);
   } catch (error) {
     if (error instanceof TimebandError && error.code === 'TOOL_FAILED' && /failed to read partition table|no partition/i.test(error.message))
       return [];
@@ -25,13 +27,18 @@ export async function readPartitions(image: string): Promise<Partition[]> {
   return parsePartitions(text);
 }
 
-/** Parses partx's `NR START SIZE` lines. */
+/** Parses partx's `NR START SIZE TYPE` lines. */
 export function parsePartitions(text: string): Partition[] {
   return text
     .split('\n')
-    .map((line) => line.trim().split(/\s+/).map(Number))
-    .filter((fields) => fields.length === 3 && fields.every(Number.isSafeInteger))
-    .map(([number = 0, start = 0, sizeBytes = 0]) => ({ number, offset: start * SECTOR_BYTES, sizeBytes }));
+    .map((line) => line.trim().split(/\s+/))
+    .filter((fields) => (fields.length === 3 || fields.length === 4) && fields.slice(0, 3).map(Number).every(Number.isSafeInteger))
+    .map(([number, start, sizeBytes, type = '']) => ({
+      number: Number(number),
+      offset: Number(start) * SECTOR_BYTES,
+      sizeBytes: Number(sizeBytes),
+      type,
+    }));
 }
 
 /** Attaches a read-only loop device (buffered: it then uses the file's read-ahead) to an image or a part of it. */

@@ -159,6 +159,22 @@ export class Repository {
     return { volumes: volumes.sort((a, b) => (a.name < b.name ? -1 : 1)), damaged };
   }
 
+  /** The same, where a volume whose sessions cannot be listed is damaged, too: for what goes over all volumes. @throws TimebandError as listVolumes */
+  async listReadableVolumes(): Promise<{ readonly volumes: Volume[]; readonly damaged: DamagedVolume[] }> {
+    const { volumes, damaged } = await this.listVolumes();
+    const readable: Volume[] = [];
+    for (const volume of volumes) {
+      try {
+        await volume.sessionIds();
+        readable.push(volume);
+      } catch (error) {
+        if (!isDamage(error)) throw error;
+        damaged.push({ id: volume.id, error });
+      }
+    }
+    return { volumes: readable, damaged };
+  }
+
   async findVolume(name: string): Promise<Volume | undefined> {
     return (await this.listVolumes()).volumes.find((volume) => volume.name === name);
   }
@@ -319,8 +335,11 @@ export class Repository {
   }
 }
 
+/** What a disk says of a file that it cannot give back, while others are well: an I/O error, a damaged inode, a checksum that differs. */
+const LOST_FILE: ReadonlySet<string | undefined> = new Set(['EIO', 'EUCLEAN', 'EBADMSG']);
+
 function isDamage(error: unknown): error is TimebandError {
-  return error instanceof TimebandError && /^(RECORD|REPOSITORY)_/.test(error.code);
+  return error instanceof TimebandError && (/^(RECORD|REPOSITORY)_/.test(error.code) || LOST_FILE.has(errnoOf(error.cause)));
 }
 
 /** Makes the folder, or sees that it is empty. @returns whether it was made */

@@ -21,12 +21,12 @@ export interface VolumeStats {
 
 export interface RepositoryStats {
   readonly volumes: readonly VolumeStats[];
-  /** Volumes whose record cannot be read. */
+  /** Volumes whose record or list of sessions cannot be read. */
   readonly damagedVolumes: number;
 }
 
 export async function repositoryStats(repository: Repository, catalog?: Catalog): Promise<RepositoryStats> {
-  const { volumes, damaged } = await repository.listVolumes();
+  const { volumes, damaged } = await repository.listReadableVolumes();
   const stats: VolumeStats[] = [];
   for (const volume of volumes) stats.push(await volumeStats(volume, catalog));
   return { volumes: stats, damagedVolumes: damaged.length };

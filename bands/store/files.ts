@@ -105,8 +105,10 @@ export async function syncFile(file: string): Promise<void> {
 /** Makes everything in the file system that holds `directory` durable (syncfs, through coreutils' `sync -f`). */
 export async function syncFileSystem(directory: string): Promise<void> {
   try {
-    await run('sync', ['-f', '--', directory]);
+    await run('sync', ['-f', '--', directory], { env: { ...process.env, LC_ALL: 'C' } });
   } catch (cause) {
+    const isFull = /No space left on device|Disk quota exceeded/.exec(String(cause)); // found only now, where blocks are allocated late
+    if (isFull !== null) throw new TimebandError(`cannot make ${directory} durable: ${isFull[0]}`, { code: 'NO_SPACE', cause, path: directory });
     throw new TimebandError(
       `cannot make ${directory} durable: "sync -f" failed (${String(cause)}). Nothing was committed; check the disk and try again.`,
       {

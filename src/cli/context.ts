@@ -6,7 +6,9 @@ import type { PageCache } from '../../bands/store/session-directory.ts';
 import { Catalog } from '../catalog.ts';
 import { stateDirectory } from '../host.ts';
 import { repositoryLayout } from '../layout.ts';
-import { Repository, readConfig } from '../repository.ts';
+import { type DamagedVolume, Repository, readConfig } from '../repository.ts';
+import type { SessionSummary } from '../sessions.ts';
+import { EXIT } from './exit-codes.ts';
 import { getPassphrase } from './passphrase.ts';
 import { ProgressLine } from './progress-line.ts';
 import type { Terminal } from './terminal.ts';
@@ -94,6 +96,21 @@ export class CommandContext {
 
   warn(message: string): void {
     this.terminal.stderr.write(`timeband: warning: ${printable(message)}\n`);
+  }
+
+  /** Tells of volumes that a command over all of them had to pass over. */
+  passOver(damaged: readonly DamagedVolume[]): void {
+    for (const { id, error } of damaged) this.warn(`volume ${id} cannot be read: ${error.message}`);
+    if (damaged.length > 0) this.exitCode = EXIT.incomplete;
+  }
+
+  /** Tells of sessions that cannot be read. */
+  tellProblems(summaries: readonly SessionSummary[]): void {
+    for (const { volume, session, problem } of summaries) {
+      if (problem === undefined) continue;
+      this.warn(`${volume}@${session} is damaged: ${problem}`);
+      this.exitCode = EXIT.incomplete;
+    }
   }
 
   /** A progress line for long work; undefined with --quiet. */

@@ -1,6 +1,6 @@
 /** The command line: `run` parses, runs one command, and returns the exit status. */
 import { Command, CommanderError } from 'commander';
-import { type ErrorCode, TimebandError } from '../../bands/errors.ts';
+import { type ErrorCode, firstError, TimebandError } from '../../bands/errors.ts';
 import { VERSION } from '../version.ts';
 import { addBreakLock } from './commands/break-lock.ts';
 import { addCheck } from './commands/check.ts';
@@ -85,7 +85,7 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
     return status;
   } catch (error) {
     if (error instanceof CommanderError) return reportUsage(error, argv, terminal);
-    return report(error, terminal, { isJson, isDebug });
+    return report(firstError(error), terminal, { isJson, isDebug });
   }
 }
 

@@ -1,15 +1,13 @@
 /** The commands `open` and `close`, as a program calls them. */
 import { stat } from 'node:fs/promises';
-import path from 'node:path';
-import { ioError, messageOf, TimebandError } from '../../bands/errors.ts';
+import { ioError, TimebandError } from '../../bands/errors.ts';
 import { attachLoop, mountReadOnly, type Partition, readFileSystemType, readPartitions } from '../../fuse/block-image.ts';
 import { mountsAt } from '../../fuse/mount-table.ts';
 import type { Repository } from '../repository.ts';
-import { startServer, throwIfInterrupted } from './background.ts';
 import { mountPointName } from './mount-point.ts';
 import type { BackgroundMountOptions } from './mounts.ts';
-import { type MountRecord, MountRegistry } from './registry.ts';
-import { IMAGE_NAME } from './session-tree.ts';
+import { MountRegistry } from './registry.ts';
+import { SessionMount } from './session-mount.ts';
 import { clearRemains, closeRecord } from './take-down.ts';
 
 export interface OpenSessionOptions extends BackgroundMountOptions {
@@ -41,80 +39,31 @@ export async function openSession(repository: Repository, options: OpenSessionOp
   await using _lock = await registry.lock(directory, 'open');
   await checkTarget(directory);
   await clearRemains(registry, directory);
-  const opening = new Opening(repository, options, { registry, directory, fusePoint: await registry.makeFusePoint(directory) });
+  const opening = new SessionMount(repository, options, { registry, directory, fusePoint: await registry.makeFusePoint(directory) });
   try {
-    return await opening.run();
+    return await bringUp(opening, { ...options, directory });
   } catch (error) {
-    const left = await closeRecord(registry, directory, opening.record).then(
-      () => 'The steps before it were undone.',
-      (problem: unknown) => `Not undone: ${messageOf(problem)} Run "timeband close ${directory}".`,
-    );
-    const isInterrupted = options.signal?.aborted === true; // then it may have been a tool that the same Ctrl-C ended
-    throw new TimebandError(`cannot open ${options.volume}@${options.session}: failed to ${opening.step}: ${messageOf(error)} ${left}`, {
-      code: isInterrupted ? 'INTERRUPTED' : error instanceof TimebandError ? error.code : 'IO_ERROR',
-      cause: error,
-      path: directory,
-    });
+    throw await opening.failed(error, { what: `cannot open ${options.volume}@${options.session}`, toClear: `timeband close ${directory}` });
   }
 }
 
-/** The steps of `open`. What a step makes is noted before the next, so that whatever kills this process, `close` finds it. */
-class Opening {
-  step = 'note what is opened';
-  record: MountRecord;
-  readonly #repository: Repository;
-  readonly #options: OpenSessionOptions;
-  readonly #registry: MountRegistry;
-  readonly #directory: string;
-
-  constructor(repository: Repository, options: OpenSessionOptions, at: { registry: MountRegistry; directory: string; fusePoint: string }) {
-    this.#repository = repository;
-    this.#options = options;
-    this.#registry = at.registry;
-    this.#directory = at.directory;
-    this.record = { server: undefined, repository: repository.layout.root, fusePoint: at.fusePoint, opened: { loop: undefined } };
-  }
-
-  async #note(change: Partial<MountRecord>): Promise<void> {
-    this.record = { ...this.record, ...change };
-    await this.#registry.put(this.#directory, this.record);
-  }
-
-  #begin(step: string): void {
-    throwIfInterrupted(this.#options.signal);
-    this.step = step;
-  }
-
-  async run(): Promise<OpenedSession> {
-    const { session, partition } = this.#options;
-    await this.#note({});
-    this.#begin('mount the session with FUSE');
-    await this.#serve();
-    const image = path.join(this.record.fusePoint, IMAGE_NAME);
-    this.#begin('read the partition table');
-    const part = await choosePartition(image, partition);
-    this.#begin('attach a loop device');
-    const loop = await attachLoop(image, part);
-    await this.#note({ opened: { loop } });
-    this.#begin('recognise the file system');
-    const fileSystem = await readFileSystemType(loop);
-    if (fileSystem === undefined)
-      throw new TimebandError('no file system that blkid knows is on it. The image itself can be read through "timeband mount".', {
-        code: 'UNSUPPORTED',
-      });
-    this.#begin(`mount its ${fileSystem} file system`);
-    await mountReadOnly(loop, fileSystem, this.#directory);
-    return { directory: this.#directory, session, loop, fileSystem };
-  }
-
-  async #serve(): Promise<void> {
-    const { volume, session, cacheBytes } = this.#options;
-    const request = { mountPoint: this.record.fusePoint, allowOther: false, cacheBytes, only: { volume, session } };
-    await startServer(
-      { root: this.#repository.layout.root, masterKey: this.#repository.exportMasterKey(), request },
-      { logFile: await this.#registry.newLogFile(this.#directory), onStarted: (server) => this.#note({ server }), signal: this.#options.signal },
-    );
-  }
+/** The steps of `open`. */
+async function bringUp(mount: SessionMount, { directory, session, partition }: OpenSessionOptions): Promise<OpenedSession> {
+  const image = await mount.serve();
+  mount.begin('read the partition table');
+  const part = await choosePartition(image, partition);
+  mount.begin('attach a loop device');
+  const loop = await attachLoop(image, part);
+  await mount.note({ opened: { loop } });
+  mount.begin('recognise the file system');
+  const fileSystem = await readFileSystemType(loop);
+  if (fileSystem === undefined)
+    throw new TimebandError('no file system that blkid knows is on it. The image itself can be read through "timeband mount".', {
+      code: 'UNSUPPORTED',
+    });
+  mount.begin(`mount its ${fileSystem} file system`);
+  await mountReadOnly(loop, fileSystem, directory);
+  return { directory, session, loop, fileSystem };
 }
 
 async function checkTarget(directory: string): Promise<void> {

@@ -119,7 +119,7 @@ export class Incoming {
     }
   }
 
-  /** Removes what was written, if it was not committed; what is left of it, the next sync removes. */
+  /** Never fails: what led to it is to be told, and what cannot be removed now, the next sync removes. */
   async discard(): Promise<void> {
     await tryToRemove(this.directory);
   }
@@ -130,4 +130,17 @@ export async function clearIncoming(volume: Volume, except?: string): Promise<nu
   const names = (await listDirectory(volume.layout.incoming)).filter((name) => name !== except);
   for (const name of names) await removeTree(path.join(volume.layout.incoming, name));
   return names.length;
+}
+
+/** What an interrupted writer left of band files under `name`, as far as it can be seen. */
+export async function measureKept(volume: Volume, name: string): Promise<{ readonly bytes: number; readonly inodes: number }> {
+  const directory = path.join(volume.layout.incoming, name, SESSION_FILES.bands);
+  let [bytes, inodes] = [0, 0];
+  for (const band of await listDirectory(directory)) {
+    const stat = await statIfPresent(path.join(directory, band));
+    if (stat?.isFile() !== true || stat.nlink > 1) continue; // more links: of an earlier session, too
+    bytes += stat.size;
+    inodes++;
+  }
+  return { bytes, inodes };
 }

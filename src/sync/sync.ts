@@ -2,7 +2,7 @@
  * Making a session. The order is what keeps it safe: lock, freeze the source, store, link, write the records, make all
  * durable, rename (the commit), and only then tell the catalog and the source.
  */
-import { messageOf, TimebandError } from '../../bands/errors.ts';
+import { firstError, messageOf, TimebandError } from '../../bands/errors.ts';
 import { type ByteRange, bandCountOf, DEFAULT_BAND_BYTES, isBandBytes } from '../../bands/format/geometry.ts';
 import { checkTag } from '../../bands/format/labels.ts';
 import { nextSessionId, parseSessionId } from '../../bands/format/session-id.ts';
@@ -13,16 +13,18 @@ import type { Catalog } from '../catalog.ts';
 import { emptyTrash } from '../deletion/trash.ts';
 import type { OnProgress } from '../progress.ts';
 import type { Repository } from '../repository.ts';
+import type { DataMap } from '../sources/data-map.ts';
 import { openSource } from '../sources/open-source.ts';
 import type { ChangeSet, SourceKind, SourceView } from '../sources/source.ts';
 import type { Volume } from '../volume.ts';
 import { commitSession, keepUnchanged, tokenOf } from './commit.ts';
 import { type Healing, healFromSource } from './heal.ts';
-import { clearIncoming, Incoming } from './incoming.ts';
+import { clearIncoming, Incoming, measureKept } from './incoming.ts';
 import { chooseVolumeSource, ownerOf } from './location.ts';
 import { interrupted, PageSync } from './page-sync.ts';
 import { missedBands, type ReadScope, readScope } from './read-scope.ts';
 import { checkRollback } from './rollback.ts';
+import { explainFullDisk, SessionRoom, type SpacePlace, type SpaceReport } from './space.ts';
 
 /** Below so many bands to read, their holes are read, too: to find them would take longer. */
 const FEW_BANDS = 64;
@@ -57,6 +59,8 @@ export interface SyncOptions {
   readonly verifiesChanges?: boolean;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: OnProgress | undefined;
+  /** Told at once what may keep the sync from coming to its end; it is among the result's warnings, too. */
+  readonly onWarning?: ((message: string) => void) | undefined;
 }
 
 /** What a sync needs beside the repository. */
@@ -93,6 +97,8 @@ export interface SyncResult {
   readonly healedBands: number;
   /** Bands that changed although the source said that they had not. Earlier sessions may lack such changes. */
   readonly missedBands: number;
+  /** What a session takes of the repository's disk, and what was free before it. */
+  readonly space: SpaceReport;
   readonly warnings: readonly string[];
 }
 
@@ -101,6 +107,18 @@ export interface SyncResult {
  * @throws TimebandError LOCKED, SOURCE_*, ROLLBACK_DETECTED, NO_SPACE, IO_ERROR, INTERRUPTED; the repository then holds what it held
  */
 export async function syncVolume(repository: Repository, options: SyncOptions, environment: SyncEnvironment = {}): Promise<SyncResult> {
+  try {
+    return await syncLocked(repository, options, environment);
+  } catch (error) {
+    throw await explainFullDisk(firstError(error), placeOf(repository, options));
+  }
+}
+
+function placeOf({ layout }: Repository, { name }: SyncOptions): SpacePlace {
+  return { volume: name, directory: layout.root };
+}
+
+async function syncLocked(repository: Repository, options: SyncOptions, environment: SyncEnvironment): Promise<SyncResult> {
   checkVolumeName(options.name);
   for (const tag of options.tags ?? []) checkTag(tag);
   const existing = await repository.findVolume(options.name);
@@ -121,7 +139,8 @@ export async function syncVolume(repository: Repository, options: SyncOptions, e
     await emptyTrash(repository.layout.trash, [volume.layout.sessions]);
     return await runWith(volume); // under the lock: leftovers of a killed sync are nobody else's
   } catch (error) {
-    if (existing === undefined) await repository.removeEmptyVolume(volume); // under the lock: nobody else is syncing into it
+    // under the lock: nobody else is syncing into it; and what led here is to be told, whether it can be removed or not
+    if (existing === undefined) await repository.removeEmptyVolume(volume).catch(() => undefined);
     throw error;
   }
 }
@@ -156,6 +175,9 @@ interface Plan {
   readonly base: SessionDirectory | undefined;
   readonly context: VolumeContext;
   readonly scope: ReadScope;
+  /** Where the source's data is, as far as it is worth asking; undefined: bands are read whole. */
+  readonly dataMap: DataMap | undefined;
+  readonly room: SessionRoom;
   readonly sessionId: string;
   readonly startedMs: number;
   readonly healing: Healing;
@@ -170,30 +192,62 @@ async function runSync(repository: Repository, job: Job): Promise<SyncResult> {
 
 async function runWithPool(repository: Repository, job: PooledJob): Promise<SyncResult> {
   const startedAt = performance.now();
-  const plan = await makePlan(repository, job);
+  try {
+    const plan = await makePlan(repository, job);
+    const result = await storeAndCommit(repository, job, plan).catch(async (error: unknown) => {
+      throw await plan.room.explain(error);
+    });
+    return { ...result, durationMs: Math.round(performance.now() - startedAt) };
+  } catch (error) {
+    throw orInterrupted(job, error);
+  }
+}
+
+type TimelessResult = Omit<SyncResult, 'durationMs'>;
+
+async function storeAndCommit(repository: Repository, job: PooledJob, plan: Plan): Promise<TimelessResult> {
+  const before = job.options.isDryRun === true ? undefined : await plan.room.require();
+  if (before?.warning !== undefined) {
+    plan.warnings.push(before.warning);
+    job.options.onWarning?.(before.warning);
+  }
   let attempt = await readAndStore(job, plan, plan.scope);
   try {
     const missed = missedBands(plan.scope, attempt.pages.changed);
     if (missed > 0) plan.warnings.push(distrust(job.view, missed, plan.base));
     if (missed > 0 && plan.scope.candidates !== undefined) {
-      attempt = await readAndStore(job, plan, { ...plan.scope, candidates: undefined });
+      const dataMap = await job.view.readDataMap();
+      attempt = await readAndStore(job, { ...plan, dataMap }, { ...plan.scope, candidates: undefined });
     }
-    const missedAtLast = missed > 0 ? missedBands(plan.scope, attempt.pages.changed) : 0;
+    const missedBandCount = missed > 0 ? missedBands(plan.scope, attempt.pages.changed) : 0;
     const isCreated = await finish(repository, job, { plan, ...attempt, isTrusted: missed === 0 });
-    return describe(job, plan, { pages: attempt.pages, isCreated, missedBands: missedAtLast, durationMs: Math.round(performance.now() - startedAt) });
+    const space = before?.report ?? (await measureSpace(plan, attempt.pages));
+    return describe(job, plan, { pages: attempt.pages, isCreated, missedBands: missedBandCount, space });
   } catch (error) {
-    throw await whenFailed(job, attempt.incoming, error);
+    throw await keepStored(job, attempt.incoming, error);
   }
 }
 
-/** Keeps what was stored for the next sync. Ctrl-C reaches child processes, too: what fails because of it is not worth telling. */
-async function whenFailed({ options }: Job, incoming: Incoming | undefined, error: unknown): Promise<unknown> {
+async function measureSpace({ room, warnings }: Plan, { counts, hasChanges }: PageSync): Promise<SpaceReport> {
+  const { report, warning } = await room.measure(hasChanges ? { bands: counts.writtenBands, bytes: counts.writtenBytes } : undefined);
+  if (warning !== undefined) warnings.push(warning);
+  return report;
+}
+
+/** Keeps what was stored for the next sync. @returns the error, which tells of it */
+async function keepStored(job: Job, incoming: Incoming | undefined, error: unknown): Promise<unknown> {
   const kept = (await incoming?.keep()) ?? 0;
-  const failure = options.signal?.aborted === true ? interrupted() : error;
+  const failure = orInterrupted(job, error);
   if (kept === 0 || !(failure instanceof TimebandError)) return failure;
   const { code, cause, path } = failure;
-  const message = `${failure.message.replace(/\.$/, '')}. The ${kept} band file(s) that are ready are kept: the next sync of "${options.name}" uses what still holds.`;
+  const message = `${failure.message.replace(/\.$/, '')}. The ${kept} band file(s) that are ready are kept: the next sync of "${job.options.name}" uses what still holds.`;
   return new TimebandError(message, path === undefined ? { code, cause } : { code, cause, path });
+}
+
+/** Ctrl-C reaches child processes, too: what fails because of it is not worth telling. */
+function orInterrupted({ options }: Job, error: unknown): unknown {
+  const isTold = error instanceof TimebandError && error.code === 'INTERRUPTED';
+  return options.signal?.aborted === true && !isTold ? interrupted() : error;
 }
 
 async function makePlan(repository: Repository, job: PooledJob): Promise<Plan> {
@@ -210,12 +264,19 @@ async function makePlan(repository: Repository, job: PooledJob): Promise<Plan> {
   const changes = options.changes === undefined ? await view.changesSince(token) : await userChanges(options.changes, { base, volume });
   if (!changes.isKnown && changes.reason !== undefined) warnings.push(`reading everything: ${changes.reason}.`);
   const { sizeBytes } = view;
+  const { bandBytes } = context;
   const { isDryRun = false, signal } = options;
   const healing = await healFromSource({ repository, volume, view, base, pool: job.pool, isDryRun, signal });
   warnings.push(...healing.warnings);
   const { damagedInBase } = healing;
-  const scope = readScope({ changes, base, sizeBytes, bandBytes: context.bandBytes, damagedInBase, readsAll: options.verifiesChanges ?? false });
-  return { base, context, scope, sessionId, startedMs, healing, warnings };
+  const scope = readScope({ changes, base, sizeBytes, bandBytes, damagedInBase, readsAll: options.verifiesChanges ?? false });
+  const isWorthAMap = scope.candidates === undefined || scope.candidates.count() > FEW_BANDS;
+  const dataMap = isWorthAMap ? await view.readDataMap() : undefined;
+  const bands = { candidates: scope.candidates?.count(), claimed: scope.claimed?.count(), data: dataMap?.ranges };
+  const session = { sizeBytes, bandBytes, base: base?.manifest, isForced: options.isForced ?? false };
+  const kept = volume === undefined ? undefined : await measureKept(volume, INCOMING_NAME);
+  const room = new SessionRoom({ ...session, ...bands }, { ...placeOf(repository, options), kept });
+  return { base, context, scope, dataMap, room, sessionId, startedMs, healing, warnings };
 }
 
 async function userChanges(changes: UserChanges, { base, volume }: Pick<Plan, 'base'> & Pick<Job, 'volume'>): Promise<ChangeSet> {
@@ -243,7 +304,7 @@ async function readAndStore(job: PooledJob, plan: Plan, scope: ReadScope): Promi
   try {
     return { incoming, pages: await storePages(job, { ...plan, scope }, incoming) };
   } catch (error) {
-    throw await whenFailed(job, incoming, error);
+    throw await keepStored(job, incoming, error);
   }
 }
 
@@ -251,7 +312,7 @@ async function storePages({ options, pool, view }: PooledJob, plan: Plan, incomi
   const { candidates } = plan.scope;
   const pages = new PageSync({
     view,
-    dataMap: candidates === undefined || candidates.count() > FEW_BANDS ? await view.readDataMap() : undefined,
+    dataMap: plan.dataMap,
     context: plan.context,
     base: plan.base,
     candidates,
@@ -298,8 +359,13 @@ async function finish(repository: Repository, job: Job, done: Attempt & { readon
 function describe(
   { options, view }: Job,
   plan: Plan,
-  done: { readonly pages: PageSync; readonly isCreated: boolean; readonly missedBands: number; readonly durationMs: number },
-): SyncResult {
+  done: {
+    readonly pages: PageSync;
+    readonly isCreated: boolean;
+    readonly missedBands: number;
+    readonly space: SpaceReport;
+  },
+): TimelessResult {
   const { counts } = done.pages;
   const isDryRun = options.isDryRun ?? false;
   const totals = done.isCreated || isDryRun ? counts : plan.base?.manifest.totals;
@@ -319,9 +385,9 @@ function describe(
     readBytes: counts.readBytes,
     writtenBytes: counts.writtenBytes,
     storedBytes: totals?.storedBytes ?? 0,
-    durationMs: done.durationMs,
     healedBands: plan.healing.healedBands,
     missedBands: done.missedBands,
+    space: done.space,
     warnings: plan.warnings,
   };
 }

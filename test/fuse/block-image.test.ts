@@ -46,14 +46,14 @@ async function attached(t: ExecutionContext, ...args: Parameters<typeof attachLo
 }
 
 test("partx's lines become numbers, offsets and sizes in bytes; gaps in the numbers stay", (t) => {
-  t.deepEqual(parsePartitions('1 2048 1048576\n 3  4096  2097152 \n'), [
-    { number: 1, offset: 1_048_576, sizeBytes: 1_048_576 },
-    { number: 3, offset: 2_097_152, sizeBytes: 2_097_152 },
+  t.deepEqual(parsePartitions('1 2048 1048576 0x83\n 3  4096  2097152 \n'), [
+    { number: 1, offset: 1_048_576, sizeBytes: 1_048_576, type: '0x83' },
+    { number: 3, offset: 2_097_152, sizeBytes: 2_097_152, type: '' },
   ]);
 });
 
 test('offsets beyond 32 bits are exact', (t) => {
-  t.deepEqual(parsePartitions('1 8589934592 4398046511104\n'), [{ number: 1, offset: 2 ** 42, sizeBytes: 2 ** 42 }]);
+  t.deepEqual(parsePartitions('1 8589934592 4398046511104\n'), [{ number: 1, offset: 2 ** 42, sizeBytes: 2 ** 42, type: '' }]);
 });
 
 test('nothing, and lines that are no partitions, give none', (t) => {
@@ -73,10 +73,11 @@ test('a file system with a journal is mounted without replaying it, any other ju
 for (const label of ['dos', 'gpt'] as const) {
   test(`the partitions of a ${label} table are found where sfdisk put them`, async (t) => {
     const image = workspace(t).at('disk.img');
+    const type = label === 'dos' ? '0x83' : '0fc63daf-8483-4772-8e79-3d69d8477de4';
     partitioned(image, `label: ${label}\nstart=2048,size=4096\nstart=8192,size=16384\n`);
     t.deepEqual(await readPartitions(image), [
-      { number: 1, offset: MIB, sizeBytes: 2 * MIB },
-      { number: 2, offset: 4 * MIB, sizeBytes: 8 * MIB },
+      { number: 1, offset: MIB, sizeBytes: 2 * MIB, type },
+      { number: 2, offset: 4 * MIB, sizeBytes: 8 * MIB, type },
     ]);
   });
 }

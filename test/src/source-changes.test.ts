@@ -1,11 +1,13 @@
-/** A source that changes its size at a known moment of a sync: after the first band was read. */
-import { readdirSync, truncateSync } from 'node:fs';
+/** A source that changes its size at a known moment of a sync: after the first band was read; and one that hides that it changed. */
+import { closeSync, openSync, readdirSync, statSync, truncateSync, utimesSync, writeSync } from 'node:fs';
 import test from 'ava';
 import { BandPool } from '../../bands/workers/band-pool.ts';
+import { restoreSession } from '../../src/restore.ts';
 import type { SyncOptions } from '../../src/sync/sync.ts';
 import { fill } from '../support/bytes.ts';
+import { mountFileSystem } from '../support/file-systems.ts';
 import { BAND_256K, codeOf, type Lab, lab } from '../support/library.ts';
-import { writeParts } from '../support/parts.ts';
+import { firstWrongByte, writeParts } from '../support/parts.ts';
 import { incomingFiles } from '../support/processes.ts';
 
 const pool: BandPool = new BandPool();
@@ -95,3 +97,23 @@ test.serial('a sync that is aborted at any progress makes no session, and leaves
   t.is((await at.sync('disk', image)).status, 'created');
   t.deepEqual(incomingFiles(at.repo), []);
 });
+
+for (const kind of ['image', 'reflink'] as const) {
+  test.serial(`an image that was changed and got its old time and size back is backed up all the same (${kind})`, async (t) => {
+    const at = await lab(t, pool);
+    const folder = kind === 'image' ? at.root : mountFileSystem(at, { name: 'XFS', make: ['mkfs.xfs', '-q', '-f'], sizeMib: 320 });
+    const image = `${folder}/disk.img`;
+    writeParts(image, 8 * BAND_256K, [{ at: 0, bytes: fill('first', 4 * BAND_256K) }]);
+    utimesSync(image, 1_700_000_000, 1_700_000_000);
+    t.is((await at.sync('disk', image)).source.kind, kind);
+    t.is((await at.sync('disk')).status, 'unchanged');
+    const fd = openSync(image, 'r+');
+    writeSync(fd, fill('hidden', 512), 0, 512, 3 * BAND_256K + 4096);
+    closeSync(fd);
+    utimesSync(image, 1_700_000_000, 1_700_000_000);
+    t.is(statSync(image).mtimeMs, 1_700_000_000_000);
+    t.like(await at.sync('disk'), { status: 'created', changedBands: 1 });
+    await restoreSession({ session: await at.session('disk'), target: at.at('restored.img'), pool });
+    t.is(firstWrongByte(at.at('restored.img'), image), undefined);
+  });
+}

@@ -12,6 +12,7 @@ import type { CommandContext } from '../context.ts';
 import type { Define } from '../define.ts';
 import { EXIT } from '../exit-codes.ts';
 import { formatBytes, formatDuration, parseTimeSpan } from '../text.ts';
+import { runFsck } from './fsck.ts';
 
 export function addCheck(define: Define): void {
   define(
@@ -26,9 +27,11 @@ export function addCheck(define: Define): void {
         .option('--repair', 'mend what can be mended, and list the bands that cannot')
         .option('--from <repository>', 'with --repair: take intact files from this second copy of the repository')
         .option('--dry-run', 'with --repair: only say what it would do')
+        .option('--fsck', "run the file systems' own checkers, read-only, over the newest session of each volume, of NAME, or over NAME@SESSION")
         .option('--no-key', 'verify what can be verified without a passphrase'),
     async (context, [text], options) => {
       const { name, session } = typeof text === 'string' ? splitVolumeAndSession(text) : { name: undefined, session: undefined };
+      if (options['fsck'] === true) return await runFsck(context, { name, session }, options);
       const how = parseHow(options, { name, session });
       const repair = parseRepair(options, session);
       await using pool = new BandPool();

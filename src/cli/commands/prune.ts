@@ -1,5 +1,6 @@
 import { messageOf, TimebandError } from '../../../bands/errors.ts';
 import { deleteSessions } from '../../deletion/delete-sessions.ts';
+import type { Repository } from '../../repository.ts';
 import { parseDuration } from '../../retention/duration.ts';
 import { type PrunedSession, type PrunePlan, planPrune } from '../../retention/prune.ts';
 import { parseCount, type RetentionRules } from '../../retention/rules.ts';
@@ -37,7 +38,7 @@ export function addPrune(define: Define): void {
         const wanted = names as string[];
         const volumes =
           wanted.length === 0
-            ? (await repository.listVolumes()).volumes
+            ? await readableVolumes(context, repository)
             : await Promise.all([...new Set(wanted)].map((name) => repository.volume(name)));
         const retention = { nowMs: Date.now(), timeZone: options['utc'] === true ? ('utc' as const) : ('local' as const) };
         const plan = await planPrune(repository, volumes, { rules, minFreeBytes, options: retention }, catalog);
@@ -65,6 +66,12 @@ export function addPrune(define: Define): void {
       });
     },
   );
+}
+
+async function readableVolumes(context: CommandContext, repository: Repository): Promise<readonly Volume[]> {
+  const { volumes, damaged } = await repository.listReadableVolumes();
+  context.passOver(damaged);
+  return volumes;
 }
 
 interface Failure {

@@ -6,7 +6,6 @@ import { sizesOfSession } from '../../deletion/sizes.ts';
 import { splitVolumeAndSession } from '../../session-spec.ts';
 import { type SessionSummary, summarizeSessions } from '../../sessions.ts';
 import type { Define } from '../define.ts';
-import { EXIT } from '../exit-codes.ts';
 import { formatBytes, formatTable, formatTime } from '../text.ts';
 
 /** A session as --json shows it; the fields stay. */
@@ -41,10 +40,11 @@ export function addSessions(define: Define): void {
     (command) => command,
     async (context, [name]) => {
       await context.withRepository(async (repository, catalog) => {
-        const volumes = typeof name === 'string' ? [await repository.volume(name)] : (await repository.listVolumes()).volumes;
+        const named = typeof name === 'string' ? [await repository.volume(name)] : undefined;
+        const { volumes, damaged } = named === undefined ? await repository.listReadableVolumes() : { volumes: named, damaged: [] };
+        context.passOver(damaged);
         const summaries = (await Promise.all(volumes.map((volume) => summarizeSessions(volume, { catalog, withSizes: true })))).flat();
-        for (const { volume, session, problem } of summaries) if (problem !== undefined) context.warn(`${volume}@${session} is damaged: ${problem}`);
-        if (summaries.some(({ problem }) => problem !== undefined)) context.exitCode = EXIT.incomplete;
+        context.tellProblems(summaries);
         const table = formatTable(
           ['VOLUME', 'SESSION', 'TIME', '>SIZE', '>CHANGED', '>ADDED', '>FREES', '>STORED', 'VERIFIED', 'TAGS', 'NOTE'],
           summaries.map(({ volume, session, manifest, labels, sizes }) => [
@@ -65,7 +65,10 @@ export function addSessions(define: Define): void {
             labels?.note ?? '',
           ]),
         );
-        context.print(summaries.length === 0 ? 'No sessions yet.' : table, { sessions: summaries.map(toJson) });
+        context.print(summaries.length === 0 ? 'No sessions yet.' : table, {
+          sessions: summaries.map(toJson),
+          damagedVolumes: damaged.map(({ id, error }) => ({ id, message: error.message })),
+        });
       });
     },
   );

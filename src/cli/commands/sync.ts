@@ -3,6 +3,7 @@ import type { ByteRange } from '../../../bands/format/geometry.ts';
 import { BandPool } from '../../../bands/workers/band-pool.ts';
 import { readChangedRanges } from '../../sources/changed-ranges.ts';
 import { checkSourceKind } from '../../sources/open-source.ts';
+import type { SpaceReport } from '../../sync/space.ts';
 import { type SyncOptions, type SyncResult, syncVolume } from '../../sync/sync.ts';
 import type { CommandContext } from '../context.ts';
 import type { Define } from '../define.ts';
@@ -40,11 +41,17 @@ export function addSync(define: Define): void {
         for (const request of requests) {
           const progress = context.progress(request.name);
           try {
-            const syncOptions = toSyncOptions(request, options, { changes, signal: context.terminal.signal, onProgress: progress?.update });
+            const told = new Set<string>();
+            const onWarning = (message: string): void => {
+              told.add(message);
+              context.warn(message);
+            };
+            const more = { changes, signal: context.terminal.signal, onProgress: progress?.update, onWarning };
+            const syncOptions = toSyncOptions(request, options, more);
             const result = await syncVolume(repository, syncOptions, { catalog, pool, stateDirectory: context.stateDirectory });
             progress?.end();
             results.push(result);
-            for (const warning of result.warnings) context.warn(warning);
+            for (const warning of result.warnings) if (!told.has(warning)) context.warn(warning);
             if (result.missedBands > 0) context.exitCode = EXIT.incomplete;
             if (context.options.json !== true) context.print(describeResult(result), undefined);
           } catch (error) {
@@ -105,7 +112,7 @@ async function readChanges(options: Readonly<Record<string, unknown>>, count: nu
 function toSyncOptions(
   request: SyncRequest,
   options: Readonly<Record<string, unknown>>,
-  more: Pick<SyncOptions, 'changes' | 'signal' | 'onProgress'>,
+  more: Pick<SyncOptions, 'changes' | 'signal' | 'onProgress' | 'onWarning'>,
 ): SyncOptions {
   return {
     ...request,
@@ -134,6 +141,11 @@ export function describeResult(result: SyncResult): string {
   if (result.status === 'unchanged') return `${result.volume}: nothing changed since session ${result.session}, no new session made (${read})`;
   const resumed = result.resumedBands === 0 ? '' : `, ${result.resumedBands} of them by a sync that was interrupted`;
   const counts = `${result.changedBands} of ${result.bands} bands changed; ${result.writtenBands} stored (${formatBytes(result.writtenBytes)}${resumed})`;
-  if (result.status === 'dry-run') return `${result.volume}: would make a session: ${counts}; ${read}`;
+  if (result.status === 'dry-run') return `${result.volume}: would make a session: ${counts}; ${read}\n  ${describeSpace(result.space)}`;
   return `${result.volume}: session ${result.session}\n  ${counts}, ${result.linkedBands} linked, ${result.zeroBands} zero\n  ${read}; the session holds ${formatBytes(result.storedBytes)}`;
+}
+
+function describeSpace({ likelyBytes, likelyInodes, freeBytes, freeInodes }: SpaceReport): string {
+  const inodes = freeInodes === null ? '' : ` and ${freeInodes} file(s)`;
+  return `it takes ${formatBytes(likelyBytes)} and ${likelyInodes} file(s) of the repository's disk; free: ${formatBytes(freeBytes)}${inodes}`;
 }

@@ -1,8 +1,6 @@
-import { messageOf } from '../../../bands/errors.ts';
 import { parseSessionId } from '../../../bands/format/session-id.ts';
 import { type SessionSummary, summarizeSessions } from '../../sessions.ts';
 import type { Define } from '../define.ts';
-import { EXIT } from '../exit-codes.ts';
 import { formatBytes, formatTable, formatTime } from '../text.ts';
 
 export function addVolumes(define: Define): void {
@@ -12,15 +10,13 @@ export function addVolumes(define: Define): void {
     (command) => command,
     async (context) => {
       await context.withRepository(async (repository, catalog) => {
-        const { volumes, damaged: unreadable } = await repository.listVolumes();
-        const damaged = unreadable.map(({ id, error }) => ({ id, message: error.message }));
+        const { volumes, damaged } = await repository.listReadableVolumes();
+        context.passOver(damaged);
         const rows: { name: string; id: string; sessions: number; newest: SessionSummary | undefined; bandBytes: number }[] = [];
         for (const volume of volumes) {
-          const summaries = await summarizeSessions(volume, { catalog }).catch(
-            (error: unknown) => void damaged.push({ id: volume.id, message: messageOf(error) }),
-          );
-          if (summaries !== undefined)
-            rows.push({ name: volume.name, id: volume.id, sessions: summaries.length, newest: summaries.at(-1), bandBytes: volume.record.bandBytes });
+          const summaries = await summarizeSessions(volume, { catalog });
+          context.tellProblems(summaries);
+          rows.push({ name: volume.name, id: volume.id, sessions: summaries.length, newest: summaries.at(-1), bandBytes: volume.record.bandBytes });
         }
         const table = formatTable(
           ['VOLUME', '>SESSIONS', 'NEWEST', '>SIZE', '>STORED', 'SOURCE'],
@@ -33,8 +29,6 @@ export function addVolumes(define: Define): void {
             newest?.manifest?.source.location ?? newest?.problem ?? '-',
           ]),
         );
-        for (const { id, message } of damaged) context.warn(`volume ${id} cannot be read: ${message}`);
-        if (damaged.length > 0) context.exitCode = EXIT.incomplete;
         context.print(rows.length === 0 ? 'No volumes yet. Make one with "timeband sync NAME=SOURCE".' : table, {
           volumes: rows.map(({ name, id, sessions, newest, bandBytes }) => ({
             name,
@@ -46,7 +40,7 @@ export function addVolumes(define: Define): void {
             storedBytes: newest?.manifest?.totals.storedBytes ?? null,
             source: newest?.manifest?.source ?? null,
           })),
-          damaged,
+          damaged: damaged.map(({ id, error }) => ({ id, message: error.message })),
         });
       });
     },

@@ -1,13 +1,12 @@
 /** `open` that fails at each of its steps says which and why, and undoes those before it. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import path from 'node:path';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import { BandPool } from '../../../bands/workers/band-pool.ts';
 import { fill } from '../../support/bytes.ts';
 import type { Lab } from '../../support/library.ts';
 import { sh } from '../../support/workspace.ts';
 import { MAIN, mountLab, mountTest, nothingLeft, runUnder } from './mount-support.ts';
-import { ext4Scene, filesDiffer, MIB } from './open-support.ts';
+import { ext4Scene, filesDiffer, MIB, pathWith } from './open-support.ts';
 
 const pool: BandPool = new BandPool(2);
 test.after.always(() => pool.close());
@@ -30,21 +29,6 @@ async function failsToOpen(t: ExecutionContext, space: Lab, expected: { readonly
   await nothingLeft(t, space);
   t.deepEqual(readdirSync(folder), []);
   t.deepEqual(readdirSync(space.at('state', 'mounts')), []);
-}
-
-/** A PATH with just these programs: all that `open` runs, each replaced by a script if `scripts` has one, or left out. */
-function pathWith(space: Lab, scripts: Readonly<Record<string, string | undefined>>): NodeJS.ProcessEnv {
-  const bin = space.at('bin');
-  mkdirSync(bin);
-  for (const tool of ['partx', 'losetup', 'blkid', 'mount', 'umount', 'sync', 'sh', 'kill', 'fusermount']) {
-    const real = ['/usr/bin', '/usr/sbin', '/bin', '/sbin'].map((folder) => path.join(folder, tool)).find((file) => existsSync(file));
-    if (!(tool in scripts)) {
-      if (real !== undefined) symlinkSync(real, path.join(bin, tool));
-    } else if (scripts[tool] !== undefined) {
-      writeFileSync(path.join(bin, tool), `#!/bin/sh\n${scripts[tool]}\n`, { mode: 0o755 });
-    }
-  }
-  return { ...space.env, PATH: bin };
 }
 
 mountTest('an image without any file system: the step is named', async (t) => {

@@ -1,6 +1,6 @@
 /** Sessions with file systems in them, for `open`. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import type { ExecutionContext } from 'ava';
 import type { BandPool } from '../../../bands/workers/band-pool.ts';
@@ -73,4 +73,19 @@ export async function makePartitioned(space: Lab, image: string, label: string, 
   truncateSync(image, SIZES.ext4 + 8 * MIB);
   execFileSync('sfdisk', ['--quiet', image], { input: `label: ${table}\nstart=2048,size=2048\nstart=8192,size=${SIZES.ext4 / 512}\n` });
   execFileSync('dd', [`of=${image}`, 'bs=1M', 'seek=4', 'conv=notrunc', 'status=none'], { input: readFileSync(`${image}.part`) });
+}
+
+/** A PATH with just these programs: all that `open` runs, each replaced by a script if `scripts` has one, or left out. */
+export function pathWith(space: Lab, scripts: Readonly<Record<string, string | undefined>>): NodeJS.ProcessEnv {
+  const bin = space.at('bin');
+  mkdirSync(bin);
+  for (const tool of ['partx', 'losetup', 'blkid', 'mount', 'umount', 'sync', 'sh', 'kill', 'fusermount']) {
+    const real = ['/usr/bin', '/usr/sbin', '/bin', '/sbin'].map((folder) => path.join(folder, tool)).find((file) => existsSync(file));
+    if (!(tool in scripts)) {
+      if (real !== undefined) symlinkSync(real, path.join(bin, tool));
+    } else if (scripts[tool] !== undefined) {
+      writeFileSync(path.join(bin, tool), `#!/bin/sh\n${scripts[tool]}\n`, { mode: 0o755 });
+    }
+  }
+  return { ...space.env, PATH: bin };
 }
