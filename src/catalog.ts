@@ -12,7 +12,7 @@ import type { Level } from 'level';
 import { messageOf } from '../bands/errors.ts';
 import { concat, equalBytes, toHex, utf8 } from '../bands/format/bytes.ts';
 import { DIGEST_BYTES } from '../bands/format/manifest.ts';
-import { createDirectories } from '../bands/store/files.ts';
+import { createDirectories, tryToRemove } from '../bands/store/files.ts';
 import type { PageCache } from '../bands/store/session-directory.ts';
 
 type Database = Level<string, Uint8Array>;
@@ -113,7 +113,7 @@ export class Catalog {
     const database = this.#database;
     this.#database = undefined;
     await database?.then((opened) => opened.close()).catch(() => undefined); // it is damaged: closing may fail as well
-    await rm(`${this.#directory}.damaged`, { recursive: true, force: true });
+    await tryToRemove(`${this.#directory}.damaged`);
     await rename(this.#directory, `${this.#directory}.damaged`).catch(() => undefined); // somebody else has put it aside
   }
 
@@ -152,8 +152,9 @@ export class Catalog {
     await this.#use((database) => database.put(`source!${volumeId}`, utf8(JSON.stringify({ kind: source.kind, location: source.location }))));
   }
 
+  /** Durable when it returns: if a deletion outlives a power cut and this does not, the next sync takes it for a rollback. */
   async forgetNewest(volumeId: string): Promise<void> {
-    await this.#use((database) => database.del(`newest!${volumeId}`));
+    await this.#use((database) => database.del(`newest!${volumeId}`, { sync: true }));
   }
 
   async newest(volumeId: string): Promise<NewestSession | undefined> {
@@ -162,8 +163,10 @@ export class Catalog {
     return { sessionId: new TextDecoder().decode(value.subarray(DIGEST_BYTES)), manifestDigest: value.slice(0, DIGEST_BYTES) };
   }
 
-  async rememberNewest(volumeId: string, newest: NewestSession): Promise<void> {
-    await this.#use((database) => database.put(`newest!${volumeId}`, concat(newest.manifestDigest, utf8(newest.sessionId))));
+  /** With `isDurable`, durable when it returns, which an older session than was remembered has to be. */
+  async rememberNewest(volumeId: string, newest: NewestSession, { isDurable = false }: { readonly isDurable?: boolean } = {}): Promise<void> {
+    const value = concat(newest.manifestDigest, utf8(newest.sessionId));
+    await this.#use((database) => database.put(`newest!${volumeId}`, value, { sync: isDurable }));
   }
 
   /** Index pages of a volume's newest session, by page number; a page counts only under the digest that it is asked for. */

@@ -1,6 +1,6 @@
 /** Making a repository. */
 import { randomBytes } from 'node:crypto';
-import { link, mkdir, readdir, rm } from 'node:fs/promises';
+import { link, mkdir, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { nodePrimitives } from '../bands/crypto/node-primitives.ts';
 import { errnoOf, ioError, messageOf, TimebandError } from '../bands/errors.ts';
@@ -9,7 +9,16 @@ import { DEFAULT_SCRYPT, type ScryptParameters } from '../bands/format/key-slot.
 import { ID_BYTES, wipeKeys } from '../bands/format/keys.ts';
 import { type CipherName, KEY_BYTES } from '../bands/format/primitives.ts';
 import { type RepositoryConfig, repositoryConfigCodec } from '../bands/format/repository-config.ts';
-import { createDirectory, DIRECTORY_MODE, replaceFile, statIfPresent, syncDirectory, TEMPORARY_PREFIX, writeNewFile } from '../bands/store/files.ts';
+import {
+  createDirectory,
+  DIRECTORY_MODE,
+  replaceFile,
+  statIfPresent,
+  syncDirectory,
+  TEMPORARY_PREFIX,
+  tryToRemove,
+  writeNewFile,
+} from '../bands/store/files.ts';
 import { wipeGrant } from './keys/key-ring.ts';
 import { SlotSecret } from './keys/slot-secret.ts';
 import { makeSlot, writeSlot } from './keys/slots.ts';
@@ -57,7 +66,7 @@ export async function initRepository(root: string, options: InitOptions): Promis
     if (isNewRoot) await syncDirectory(path.dirname(layout.root));
     return config;
   } catch (error) {
-    for (const one of made) await rm(one, { recursive: true, force: true });
+    for (const one of made) await tryToRemove(one);
     throw error;
   }
 }
@@ -111,6 +120,9 @@ async function prepareRoot(layout: RepositoryLayout): Promise<boolean> {
   return false;
 }
 
+/** What link(2) says where there are none. */
+const NO_LINKS: readonly string[] = ['EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'ENOSYS', 'EMLINK'];
+
 /** Sessions are hardlinks: a file system without them (FAT, some network mounts) is refused at once. */
 async function tryHardlink(directory: string): Promise<void> {
   const one = path.join(directory, `${TEMPORARY_PREFIX}link-1`);
@@ -119,6 +131,7 @@ async function tryHardlink(directory: string): Promise<void> {
     await writeNewFile(one, new Uint8Array(1));
     await link(one, two);
   } catch (cause) {
+    if (!NO_LINKS.includes(errnoOf(cause) ?? '')) throw ioError(cause, 'try a hardlink in', directory);
     throw new TimebandError(
       `the file system of ${directory} has no hardlinks (${messageOf(cause)}); put the repository on ext4, XFS, btrfs or ZFS.`,
       {
@@ -128,7 +141,7 @@ async function tryHardlink(directory: string): Promise<void> {
       },
     );
   } finally {
-    await rm(one, { force: true });
-    await rm(two, { force: true });
+    await tryToRemove(one);
+    await tryToRemove(two);
   }
 }

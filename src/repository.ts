@@ -1,8 +1,8 @@
 /** The repository: opening it, and finding its volumes. */
 import { randomBytes } from 'node:crypto';
-import { rename, rm } from 'node:fs/promises';
+import { rename } from 'node:fs/promises';
 import path from 'node:path';
-import { errnoOf, TimebandError, withPath } from '../bands/errors.ts';
+import { errnoOf, ioError, TimebandError, withPath } from '../bands/errors.ts';
 import { equalBytes, fromHex, toHex } from '../bands/format/bytes.ts';
 import { DEFAULT_BAND_BYTES, isBandBytes } from '../bands/format/geometry.ts';
 import { ID_BYTES, wipeKeys } from '../bands/format/keys.ts';
@@ -19,9 +19,11 @@ import {
   requireRealDirectory,
   syncDirectory,
   TEMPORARY_PREFIX,
+  tryToRemove,
   writeNewFile,
 } from '../bands/store/files.ts';
 import type { PageCache, VolumeContext } from '../bands/store/session-directory.ts';
+import { moveToTrash, removeTree } from './deletion/trash.ts';
 import { type InitOptions, initRepository } from './init-repository.ts';
 import { type KeyGrant, KeyRing } from './keys/key-ring.ts';
 import { openMasterKey } from './keys/open-slots.ts';
@@ -208,11 +210,16 @@ export class Repository {
     const sealed = sealVolumeRecord(context, record);
     const temporary = path.join(this.layout.volumes, `${TEMPORARY_PREFIX}${randomBytes(8).toString('hex')}`);
     const final = path.join(this.layout.volumes, toHex(volumeId));
-    await createDirectory(temporary);
-    for (const part of ['sessions', 'incoming']) await createDirectory(path.join(temporary, part));
-    await writeNewFile(path.join(temporary, 'volume'), sealed);
-    await syncDirectory(temporary);
-    await rename(temporary, final);
+    try {
+      await createDirectory(temporary);
+      for (const part of ['sessions', 'incoming']) await createDirectory(path.join(temporary, part));
+      await writeNewFile(path.join(temporary, 'volume'), sealed);
+      await syncDirectory(temporary);
+      await rename(temporary, final);
+    } catch (error) {
+      await tryToRemove(temporary);
+      throw ioError(error, 'make the volume', final);
+    }
     await syncDirectory(this.layout.volumes);
     return new Volume(final, record, { context, pageCache: this.#options.pageCacheFor?.(toHex(volumeId)) });
   }
@@ -243,7 +250,7 @@ export class Repository {
   /** Removes volumes that a killed process was making. The caller holds the lock of the list. */
   async #removeUnfinished(): Promise<void> {
     const names = (await listRequiredDirectory(this.layout.volumes)).filter((name) => UNFINISHED_VOLUME.test(name));
-    for (const name of names) await rm(path.join(this.layout.volumes, name), { recursive: true, force: true });
+    for (const name of names) await removeTree(path.join(this.layout.volumes, name));
   }
 
   /** What a volume's sealed record says. @param id its folder's name @throws TimebandError RECORD_CORRUPT */
@@ -269,11 +276,13 @@ export class Repository {
     return await this.lock({ ...LIST_LOCK, command, attempts: VOLUMES_LOCK_ATTEMPTS });
   }
 
-  /** Removes a volume that has no session and nothing that a sync could go on with: what a first sync that failed leaves. */
+  /**
+   * Removes a volume that has no session and nothing that a sync could go on with: what a first sync that failed leaves. One
+   * without its record would be a damaged volume, so it goes at once.
+   */
   async removeEmptyVolume(volume: Volume): Promise<void> {
     if ((await volume.sessionIds()).length > 0 || (await listDirectory(volume.layout.incoming)).length > 0) return;
-    await rm(volume.layout.root, { recursive: true, force: true });
-    await syncDirectory(this.layout.volumes);
+    for (const moved of await moveToTrash(this.layout.trash, [volume.layout.root])) await removeTree(moved);
   }
 
   async #volumeIds(): Promise<string[]> {

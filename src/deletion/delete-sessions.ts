@@ -16,7 +16,8 @@ export interface DeleteOptions {
 }
 
 /**
- * Deletes sessions of a volume. All of them are gone once this begins to remove files, or none if it throws before.
+ * Deletes sessions of a volume. All of them are gone before this begins to remove files; if one cannot be moved away, the error
+ * says which are gone already.
  * @throws TimebandError LOCKED (a sync runs, or somebody reads one of them), USAGE (the newest), SESSION_NOT_FOUND
  */
 export async function deleteSessions(repository: Repository, volume: Volume, sessionIds: readonly string[], options: DeleteOptions): Promise<void> {
@@ -65,7 +66,7 @@ async function rememberNewest(volume: Volume, newest: string | undefined, catalo
   if (newest === undefined) await catalog?.forgetNewest(volume.id);
   else {
     const opened = await volume.openSession(newest).catch(() => undefined); // damaged: the guard will ask, as it should
-    if (opened !== undefined) await catalog?.rememberNewest(volume.id, opened);
+    if (opened !== undefined) await catalog?.rememberNewest(volume.id, opened, { isDurable: true });
   }
 }
 

@@ -20,7 +20,7 @@ export interface OpenedSlot {
 /**
  * Opens the master key with the first slot that the secret fits; a damaged slot does not hide the others. Each slot of the
  * secret's kind costs one run of scrypt, whether it fits or not.
- * @throws TimebandError WRONG_KEY, REPOSITORY_CORRUPT (no slot can be read)
+ * @throws TimebandError WRONG_KEY, REPOSITORY_CORRUPT (all slots are damaged), IO_ERROR
  */
 export async function openMasterKey(keysDirectory: string, secret: SlotSecret, configDigest: Uint8Array): Promise<OpenedSlot> {
   const found = await listSlots(keysDirectory, configDigest);
@@ -47,6 +47,8 @@ interface Tried {
 /** What stands in keys/ is public, so it may be told; which slot came nearest is not known to anybody. */
 function notOpened(keysDirectory: string, { found, failures, kind }: Tried): TimebandError {
   const problems = [...found.flatMap(({ problem }) => problem ?? []), ...failures];
+  const unread = problems.find(({ code }) => code === 'IO_ERROR' || code === 'PERMISSION_DENIED');
+  if (unread !== undefined) return unread; // the system's fault, which may pass: whether the secret is right is not known
   const usable = found.flatMap(({ slot, problem }) => (problem === undefined && slot !== undefined ? [slot] : []));
   const tail = problems.length === 0 ? '' : ` Not usable: ${problems.map(({ message }) => message).join('; ')}.`;
   const name = SECRET_NAMES[kind];

@@ -1,5 +1,5 @@
 /** Deleting sessions: the others lose nothing, what is freed was foretold, and nobody's session goes while it is read. */
-import { existsSync, lstatSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import { BandPool } from '../../../bands/workers/band-pool.ts';
 import { checkRepository } from '../../../src/check/check.ts';
@@ -46,6 +46,20 @@ async function verifyAll(t: ExecutionContext, at: Lab, sessions: ReadonlyMap<str
   }
   t.deepEqual((await checkRepository(at.repository, { pool, withData: true })).findings, []);
 }
+
+test.serial('links that somebody put among what is to be removed are removed, and what they lead to stays', async (t) => {
+  const at = await lab(t, pool);
+  writeFileSync(at.at('disk.img'), fill('image', BAND_256K));
+  await at.sync('disk', at.at('disk.img'));
+  const { layout } = await at.repository.volume('disk');
+  const folder = at.folder('precious', 'deeper');
+  writeFileSync(`${folder}/file`, 'kept');
+  const links = [`${at.repo}/trash/link`, `${layout.sessions}/.tmp-deleted-link`, `${layout.incoming}/link`];
+  for (const link of links) symlinkSync(at.at('precious'), link);
+  await at.sync('disk', at.at('disk.img'));
+  for (const link of links) t.throws(() => lstatSync(link), { code: 'ENOENT' });
+  t.is(readFileSync(`${folder}/file`, 'utf8'), 'kept');
+});
 
 /** Bytes of the band files of the repository, each inode once. */
 function bandBytes(at: Lab): number {
