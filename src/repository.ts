@@ -34,8 +34,7 @@ import { readRecoveryScript } from './recovery-script.ts';
 import { REPOSITORY_README } from './repository-readme.ts';
 import { Volume } from './volume.ts';
 
-/** Of repository.json, a key slot, a volume record. */
-export const MAX_SMALL_FILE_BYTES = 65_536;
+const MAX_SMALL_FILE_BYTES = 65_536;
 /** Making a volume takes milliseconds: worth some seconds of waiting. */
 const VOLUMES_LOCK_ATTEMPTS = 200;
 

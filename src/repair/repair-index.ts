@@ -32,10 +32,10 @@ export async function repairBitmap(job: RepairJob, session: SessionDirectory): P
     (bytes) => equalBytes(nodePrimitives.sha256(bytes), manifest.bitmapDigest),
   );
   if (found === undefined) return;
-  log.note({ volume: volume.name, session: sessionId }, 'bitmap', found.how);
   const made = workshop.newPath();
   await writeNewFile(made, found.bytes);
   await workshop.install(made, file);
+  log.note({ volume: volume.name, session: sessionId }, 'bitmap', found.how);
 }
 
 /** Mends index pages. One object for all sessions of a volume, which share pages. */
@@ -51,16 +51,19 @@ export class PageRepair {
   /** Mends the pages of a session that are damaged and can be had back, for all sessions that share them. */
   async repair(session: SessionDirectory, all: readonly string[]): Promise<void> {
     for (let page = 0; page < session.pageCount; page++) {
-      if (await this.#isWhole(session, page)) continue;
-      const { volume, workshop, log } = this.#job;
-      const sharing = await this.#sharing(session, page, all);
-      const made = await this.#make(session, page, sharing);
-      if (made === undefined) continue;
-      for (const one of sharing) {
-        if (await this.#isWhole(one, page)) continue;
-        log.note({ volume: volume.name, session: one.sessionId }, `index page ${page}`, made.how);
-        await workshop.install(made.file, one.pagePath(page));
-      }
+      if (!(await this.#isWhole(session, page))) await this.#job.log.attempt(() => this.#repairPage(session, page, all));
+    }
+  }
+
+  async #repairPage(session: SessionDirectory, page: number, all: readonly string[]): Promise<void> {
+    const { volume, workshop, log } = this.#job;
+    const sharing = await this.#sharing(session, page, all);
+    const made = await this.#make(session, page, sharing);
+    if (made === undefined) return;
+    for (const one of sharing) {
+      if (await this.#isWhole(one, page)) continue;
+      await workshop.install(made.file, one.pagePath(page));
+      log.note({ volume: volume.name, session: one.sessionId }, `index page ${page}`, made.how);
     }
   }
 

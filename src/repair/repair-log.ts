@@ -1,4 +1,5 @@
 /** What a repair did, or would do. */
+import { isDamage } from '../damage-log.ts';
 
 export interface RepairAction {
   /** The volume's name, or its id where the name cannot be read; undefined: of the repository. */
@@ -17,6 +18,8 @@ export type Where = Partial<Pick<RepairAction, 'volume' | 'session'>>;
 
 export class RepairLog {
   readonly actions: RepairAction[] = [];
+  /** What could not be replaced, and why. */
+  readonly warnings: string[] = [];
   readonly isDryRun: boolean;
 
   constructor(isDryRun: boolean) {
@@ -35,5 +38,15 @@ export class RepairLog {
   ): Promise<void> {
     if (!this.isDryRun) await work();
     this.note(where, done.what, done.how, done.isLoss);
+  }
+
+  /** Does a part of the work. What cannot be replaced there (a folder in the place of a file, say) keeps nothing else from being mended. */
+  async attempt(work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (!isDamage(error)) throw error;
+      this.warnings.push(error.message);
+    }
   }
 }

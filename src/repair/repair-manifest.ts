@@ -38,9 +38,9 @@ export async function repairManifest(job: RepairJob, sessionId: string): Promise
     },
   );
   if (found === undefined) return;
-  log.note({ volume: volume.name, session: sessionId }, 'manifest', found.how);
   const made = await tryOut(job, sessionId, found.bytes);
   await workshop.install(path.join(made, SESSION_FILES.manifest), file);
+  log.note({ volume: volume.name, session: sessionId }, 'manifest', found.how);
 }
 
 /** Makes a folder, named like the session, that holds a manifest to be tried. */

@@ -52,7 +52,8 @@ export interface RepairResult {
 export async function repairRepository(repository: Repository, options: RepairOptions): Promise<RepairResult> {
   const log = new RepairLog(options.isDryRun ?? false);
   await repairPublicFiles(repository, log);
-  for (const damaged of (await repository.listVolumes()).damaged) await repairVolumeRecord(repository, damaged, { copy: options.copy, log });
+  for (const damaged of (await repository.listVolumes()).damaged)
+    await log.attempt(() => repairVolumeRecord(repository, damaged, { copy: options.copy, log }));
   const volumes = options.volume === undefined ? (await repository.listVolumes()).volumes : [await repository.volume(options.volume)];
   const locks: Lock[] = [];
   try {
@@ -81,7 +82,6 @@ class Repair {
   readonly #options: RepairOptions;
   readonly #log: RepairLog;
   readonly #found = new Map<string, { readonly band: DamagedBand; readonly findings: Finding[] }>();
-  readonly #warnings: string[] = [];
   #mendedBands = 0;
   #listedBands = 0;
 
@@ -104,7 +104,7 @@ class Repair {
       if (!this.#log.isDryRun) await rebuildCatalog(volume, this.#options.catalog);
     }
     return {
-      check: { ...check, findings: check.findings.filter((one) => !mended.has(one)), warnings: [...check.warnings, ...this.#warnings] },
+      check: { ...check, findings: check.findings.filter((one) => !mended.has(one)), warnings: [...check.warnings, ...this.#log.warnings] },
       actions: this.#log.actions,
       mendedBands: this.#mendedBands,
       listedBands: this.#listedBands,
@@ -164,19 +164,19 @@ class Repair {
     return settled;
   }
 
-  async #repairBand({ volume }: RepairJob, repair: BandRepair, band: DamagedBand): Promise<BandOutcome> {
-    try {
-      const outcome = await repair.repair(band);
-      if (outcome.status === 'mended') {
-        this.#mendedBands++;
-        for (const session of outcome.sessions) this.#log.note({ volume: volume.name, session }, `band ${band.bandIndex}`, outcome.how);
-      }
-      return outcome;
-    } catch (error) {
-      if (!(error instanceof TimebandError) || error.code !== 'IO_ERROR') throw error;
-      this.#warnings.push(error.message); // what stands in its place cannot be replaced: the other bands can
-      return { status: 'damaged', sessions: [] };
-    }
+  async #repairBand({ volume, log }: RepairJob, repair: BandRepair, band: DamagedBand): Promise<BandOutcome> {
+    let outcome: BandOutcome = { status: 'damaged', sessions: [] };
+    await log.attempt(async () => {
+      outcome = await repair.repair(band);
+    });
+    return this.#noteBand(volume, band, outcome);
+  }
+
+  #noteBand(volume: Volume, band: DamagedBand, outcome: BandOutcome): BandOutcome {
+    if (outcome.status !== 'mended') return outcome;
+    this.#mendedBands++;
+    for (const session of outcome.sessions) this.#log.note({ volume: volume.name, session }, `band ${band.bandIndex}`, outcome.how);
+    return outcome;
   }
 
   async #writeList(
@@ -205,18 +205,19 @@ async function inCopyOf(copy: Repository, { id, record, context }: Volume): Prom
 
 /** Mends what records can be had back, of all sessions of a volume. */
 async function repairRecords(job: RepairJob): Promise<void> {
-  const ids = await job.volume.sessionIds().catch(() => []); // a folder that is missing is for the check to report
-  for (const id of ids.toReversed()) await repairManifest(job, id); // a session pins the manifest of the one before
+  const { volume, log, signal } = job;
+  const ids = await volume.sessionIds().catch(() => []); // a folder that is missing is for the check to report
+  for (const id of ids.toReversed()) await log.attempt(() => repairManifest(job, id)); // a session pins the manifest of the one before
   const pages = new PageRepair(job);
   for (const id of ids) {
-    if (job.signal?.aborted === true) throw interrupted();
-    const session = await job.volume.openSession(id).catch(() => undefined);
-    await repairLabels(job, id);
+    if (signal?.aborted === true) throw interrupted();
+    await log.attempt(() => repairLabels(job, id));
+    const session = await volume.openSession(id).catch(() => undefined);
     if (session !== undefined) await pages.repair(session, ids);
   }
   for (const id of ids) {
-    const session = await job.volume.openSession(id).catch(() => undefined);
-    if (session !== undefined) await repairBitmap(job, session); // compares indexes, which are mended by now
+    const session = await volume.openSession(id).catch(() => undefined);
+    if (session !== undefined) await log.attempt(() => repairBitmap(job, session)); // compares indexes, which are mended by now
   }
 }
 
