@@ -1,4 +1,4 @@
-/** From an image file to a mounted file system: partition table, read-only loop device, mount without journal replay. */
+/** From an image file to a mounted file system: partition table, loop device, mount; read-only without journal replay. */
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { TimebandError } from '../bands/errors.ts';
@@ -41,10 +41,19 @@ export function parsePartitions(text: string): Partition[] {
     }));
 }
 
-/** Attaches a read-only loop device (buffered: it then uses the file's read-ahead) to an image or a part of it. */
-export async function attachLoop(image: string, part?: { readonly offset: number; readonly sizeBytes: number }): Promise<string> {
+/** What a loop device shows of an image: a part of it, perhaps, and whether it can be written. */
+export interface LoopOptions {
+  readonly part?: { readonly offset: number; readonly sizeBytes: number } | undefined;
+  readonly isWritable?: boolean;
+}
+
+/**
+ * Attaches a loop device. One for reading is buffered, so that it uses the file's read-ahead; one for writing goes past the page
+ * cache, so that nothing is held twice, and writing back never waits for memory that only writing back frees.
+ */
+export async function attachLoop(image: string, { part, isWritable = false }: LoopOptions = {}): Promise<string> {
   const window = part === undefined ? [] : ['--offset', String(part.offset), '--sizelimit', String(part.sizeBytes)];
-  return (await runTool('losetup', ['--find', '--show', '--read-only', ...window, image])).trim();
+  return (await runTool('losetup', ['--find', '--show', isWritable ? '--direct-io=on' : '--read-only', ...window, image])).trim();
 }
 
 export async function detachLoop(device: string): Promise<void> {
@@ -82,7 +91,7 @@ export async function readFileSystemType(device: string): Promise<string | undef
 }
 
 /** Read-only, and without replaying the journal: on a read-only device that would fail, and it would not be the session any more. */
-const MOUNT_OPTIONS: Readonly<Record<string, string>> = {
+const READ_ONLY_OPTIONS: Readonly<Record<string, string>> = {
   ext2: 'ro',
   ext3: 'ro,noload',
   ext4: 'ro,noload',
@@ -90,10 +99,20 @@ const MOUNT_OPTIONS: Readonly<Record<string, string>> = {
   btrfs: 'ro,rescue=nologreplay',
 };
 
-export function mountOptionsFor(type: string): string {
-  return MOUNT_OPTIONS[type] ?? 'ro';
+/** The disk that the session was made of may be mounted here as well, and has the same UUID: only XFS minds. */
+const WRITABLE_OPTIONS: Readonly<Record<string, string>> = { xfs: 'rw,nouuid' };
+
+export function mountOptionsFor(type: string, isWritable = false): string {
+  return (isWritable ? WRITABLE_OPTIONS[type] : READ_ONLY_OPTIONS[type]) ?? (isWritable ? 'rw' : 'ro');
 }
 
-export async function mountReadOnly(device: string, type: string, directory: string): Promise<void> {
-  await runTool('mount', ['-t', type, '-o', `${mountOptionsFor(type)},nodev,nosuid`, '--', device, directory]);
+export interface FileSystemMount {
+  readonly device: string;
+  readonly type: string;
+  readonly directory: string;
+  readonly isWritable: boolean;
+}
+
+export async function mountFileSystem({ device, type, directory, isWritable }: FileSystemMount): Promise<void> {
+  await runTool('mount', ['-t', type, '-o', `${mountOptionsFor(type, isWritable)},nodev,nosuid`, '--', device, directory]);
 }

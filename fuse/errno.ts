@@ -50,3 +50,5 @@ export const ENOENT: number = -errno.ENOENT;
 export const EINVAL: number = -errno.EINVAL;
 export const EROFS: number = -errno.EROFS;
 export const EBADF: number = -errno.EBADF;
+export const EPERM: number = -errno.EPERM;
+export const ENOSPC: number = -errno.ENOSPC;

@@ -38,8 +38,8 @@ export interface FuseStatfs {
   readonly namemax: number;
 }
 
-/** The operations of a read-only file system, as fuse-native calls them. */
-export interface FuseOperations {
+/** The operations of a file system, as fuse-native calls them. */
+export interface FuseOperations extends Partial<FuseWriteOperations> {
   readdir(path: string, reply: Reply<string[]>): void;
   getattr(path: string, reply: Reply<FuseStat>): void;
   readlink(path: string, reply: Reply<string>): void;
@@ -49,12 +49,23 @@ export interface FuseOperations {
   read(path: string, fd: number, buffer: Uint8Array, length: number, position: number, reply: Reply): void;
 }
 
+/** Those that one that is writable has besides. There is none for discards (fallocate): fuse-native does not carry it. */
+export interface FuseWriteOperations {
+  write(path: string, fd: number, buffer: Uint8Array, length: number, position: number, reply: Reply): void;
+  /** The order of the arguments is this, whatever fuse-native's documentation says. */
+  fsync(path: string, isDataOnly: number, fd: number, reply: Reply): void;
+  truncate(path: string, sizeBytes: number, reply: Reply): void;
+  ftruncate(path: string, fd: number, sizeBytes: number, reply: Reply): void;
+}
+
 export interface FuseOptions {
   readonly timeout: false;
   readonly fsname: string;
   readonly subtype: string;
   readonly kernelCache: boolean;
   readonly allowOther: boolean;
+  /** Whether the kernel checks modes; without it, whoever is let in may do everything. */
+  readonly defaultPermissions: boolean;
 }
 
 export interface FuseInstance {

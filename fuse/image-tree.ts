@@ -1,18 +1,13 @@
-/** What the driver serves: a read-only tree of folders, links and images. Where it comes from is the caller's business. */
-import type { ReadCursor } from '../bands/store/session-image.ts';
+/** What the driver serves: a tree of folders, links and images. Where it comes from is the caller's business. */
+import type { ReadableImage, WritableImage } from '../bands/store/image.ts';
 
 export type TreeEntry =
   | { readonly kind: 'directory'; readonly mtimeMs: number }
   | { readonly kind: 'link'; readonly mtimeMs: number; readonly target: string }
   | { readonly kind: 'file'; readonly mtimeMs: number; readonly sizeBytes: number };
 
-/** An open image. */
-export interface OpenImage {
-  readonly sizeBytes: number;
-  /** Fills `out` completely or throws. */
-  read(out: Uint8Array, offset: number, cursor: ReadCursor): Promise<void>;
-  release(): Promise<void>;
-}
+/** An open image; one that can be written, too, is only ever opened for that in a tree that is writable. */
+export type OpenImage = (ReadableImage | WritableImage) & { release(): Promise<void> };
 
 /** Paths begin with "/" and have no trailing slash; absent is undefined. */
 export interface ImageTree {
@@ -21,4 +16,6 @@ export interface ImageTree {
   open(path: string): Promise<OpenImage | undefined>;
   /** Size of all images, for df; 0 if not known. */
   readonly totalBytes: number;
+  /** Whether images can be written. If not, the kernel refuses it, and the driver knows no operation that writes. */
+  readonly isWritable: boolean;
 }

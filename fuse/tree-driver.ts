@@ -1,15 +1,18 @@
 /**
  * The FUSE operations of an image tree. Each request is answered exactly once, whatever happens: an answer too many
  * corrupts the next request, a missing one hangs the reader. A read fills its whole buffer (it is not zeroed before).
+ *
+ * An image is a disk: what is written goes through at once, fsync makes it durable, and its size does not change.
  */
-import { createCursor, type ReadCursor } from '../bands/store/session-image.ts';
-import { EBADF, EINVAL, ENOENT, EROFS, errnoFor } from './errno.ts';
-import type { FuseOperations, FuseStat, FuseStatfs, Reply } from './fuse-native.ts';
+import { createCursor, isWritable, type ReadCursor } from '../bands/store/image.ts';
+import { EBADF, EINVAL, ENOENT, ENOSPC, EPERM, EROFS, errnoFor } from './errno.ts';
+import type { FuseOperations, FuseStat, FuseStatfs, FuseWriteOperations, Reply } from './fuse-native.ts';
 import type { ImageTree, OpenImage, TreeEntry } from './image-tree.ts';
 
 const DIRECTORY_MODE = 0o40500;
 const FILE_MODE = 0o100400;
 const LINK_MODE = 0o120777;
+const WRITE_MODE = 0o200;
 /** Lets others in when the mount does. */
 const OTHERS_MODE = 0o055;
 const STATFS_BLOCK_BYTES = 1_048_576; // fuse-native's fields have 32 bits: large blocks keep large volumes right
@@ -54,6 +57,19 @@ export class TreeDriver {
       read: (path, fd, buffer, length, position, reply) =>
         this.#answer('read', path, reply, () => this.#read(fd, buffer.subarray(0, length), position)),
       statfs: (_path, reply) => reply(0, this.#statfs()),
+      ...(this.#tree.isWritable ? this.#writeOperations() : {}),
+    };
+  }
+
+  #writeOperations(): FuseWriteOperations {
+    const resize = (path: string, sizeBytes: number, reply: Reply): void =>
+      this.#answer('truncate', path, reply, () => this.#resize(path, sizeBytes));
+    return {
+      write: (path, fd, buffer, length, position, reply) =>
+        this.#answer('write', path, reply, () => this.#write(fd, buffer.subarray(0, length), position)),
+      fsync: (path, _isDataOnly, fd, reply) => this.#answer('fsync', path, reply, () => this.#fsync(fd)),
+      truncate: resize,
+      ftruncate: (path, _fd, sizeBytes, reply) => resize(path, sizeBytes, reply),
     };
   }
 
@@ -88,7 +104,8 @@ export class TreeDriver {
   #stat(entry: TreeEntry): FuseStat {
     const time = new Date(entry.mtimeMs);
     const size = entry.kind === 'file' ? entry.sizeBytes : entry.kind === 'link' ? Buffer.byteLength(entry.target) : 0;
-    const base = entry.kind === 'file' ? FILE_MODE : entry.kind === 'link' ? LINK_MODE : DIRECTORY_MODE;
+    const fileMode = this.#tree.isWritable ? FILE_MODE | WRITE_MODE : FILE_MODE;
+    const base = entry.kind === 'file' ? fileMode : entry.kind === 'link' ? LINK_MODE : DIRECTORY_MODE;
     const mode = this.#options.allowOther && entry.kind !== 'link' ? base | (entry.kind === 'file' ? OTHERS_MODE & 0o044 : OTHERS_MODE) : base;
     return {
       mtime: time,
@@ -110,9 +127,14 @@ export class TreeDriver {
   }
 
   async #open(path: string, flags: number): Promise<number | [number, number]> {
-    if ((flags & ACCESS_MODE_MASK) !== 0) return EROFS;
+    const isForWriting = (flags & ACCESS_MODE_MASK) !== 0;
+    if (isForWriting && !this.#tree.isWritable) return EROFS;
     const image = await this.#tree.open(path);
     if (image === undefined) return ENOENT;
+    if (isForWriting && !isWritable(image)) {
+      await image.release();
+      return EROFS;
+    }
     const handle = this.#nextHandle;
     this.#nextHandle = (this.#nextHandle % 0x7fff_ffff) + 1;
     this.#handles.set(handle, { image, cursor: createCursor() });
@@ -132,6 +154,29 @@ export class TreeDriver {
     const length = Math.min(out.length, Math.max(0, handle.image.sizeBytes - position));
     if (length > 0) await handle.image.read(out.subarray(0, length), position, handle.cursor);
     return length;
+  }
+
+  async #write(fd: number, bytes: Uint8Array, position: number): Promise<number> {
+    const image = this.#handles.get(fd)?.image;
+    if (image === undefined || !isWritable(image)) return EBADF;
+    const length = Math.min(bytes.length, image.sizeBytes - position);
+    if (length <= 0) return bytes.length === 0 ? 0 : ENOSPC; // behind the end of a disk
+    await image.write(bytes.subarray(0, length), position);
+    return length;
+  }
+
+  async #fsync(fd: number): Promise<number> {
+    const image = this.#handles.get(fd)?.image;
+    if (image === undefined) return EBADF;
+    if (isWritable(image)) await image.flush();
+    return 0;
+  }
+
+  /** Also what O_TRUNC asks for: whoever copies a file over a disk image as over a file is refused before anything is lost. */
+  async #resize(path: string, sizeBytes: number): Promise<number> {
+    const entry = await this.#tree.look(path);
+    if (entry === undefined) return ENOENT;
+    return entry.kind === 'file' && entry.sizeBytes === sizeBytes ? 0 : EPERM;
   }
 
   #statfs(): FuseStatfs {

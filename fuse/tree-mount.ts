@@ -54,7 +54,7 @@ export class TreeMount {
     const allowOther = options.allowOther ?? false;
     checkFuseAccess(allowOther);
     const driver = new TreeDriver(options.tree, { allowOther, onError: options.onError });
-    const fuse = createFuse(mountPoint, driver, { label: options.label, allowOther });
+    const fuse = createFuse(mountPoint, driver, { label: options.label, allowOther, isWritable: options.tree.isWritable });
     const others = new Set(fuseDescriptors());
     try {
       await new Promise<void>((resolve, reject) => fuse.mount((error) => (error === null || error === undefined ? resolve() : reject(error))));
@@ -115,15 +115,23 @@ function fuseDescriptors(): number[] {
   }
 }
 
-function createFuse(mountPoint: string, driver: TreeDriver, options: { readonly label: string; readonly allowOther: boolean }): FuseInstance {
+interface FuseSettings {
+  readonly label: string;
+  readonly allowOther: boolean;
+  readonly isWritable: boolean;
+}
+
+function createFuse(mountPoint: string, driver: TreeDriver, options: FuseSettings): FuseInstance {
   const Fuse = loadFuse();
-  const extra = `ro,max_background=${MAX_REQUESTS},congestion_threshold=${MAX_REQUESTS}`;
+  const access = options.isWritable ? 'big_writes' : 'ro'; // 128 KiB a write instead of 4
+  const extra = `${access},max_background=${MAX_REQUESTS},congestion_threshold=${MAX_REQUESTS}`;
   const fuse = new Fuse(mountPoint, driver.operations(), {
     timeout: false, // a late answer would go into a buffer that is gone
     fsname: options.label.replaceAll(/[^\w./:@ -]/g, '_').slice(0, MAX_LABEL_LENGTH), // a comma would be read as another option
     subtype: 'timeband',
     kernelCache: true,
     allowOther: options.allowOther,
+    defaultPermissions: options.isWritable && options.allowOther, // others may read, and not write
   });
   const inherited = fuse._fuseOptions.bind(fuse);
   fuse._fuseOptions = () => {

@@ -16,8 +16,9 @@ export type { Manifest, SessionTotals, SourceDescription } from '../bands/format
 export { decodeRecoveryPhrase, encodeRecoveryPhrase } from '../bands/format/recovery-phrase.ts';
 export { parseSessionId } from '../bands/format/session-id.ts';
 export { type VolumeKey, volumeKeyCodec } from '../bands/format/volume-key.ts';
+export { createCursor, type ReadCursor } from '../bands/store/image.ts';
 export { SessionDirectory } from '../bands/store/session-directory.ts';
-export { createCursor, type ReadCursor, SessionImage, type SessionImageOptions } from '../bands/store/session-image.ts';
+export { SessionImage, type SessionImageOptions } from '../bands/store/session-image.ts';
 export { BandPool } from '../bands/workers/band-pool.ts';
 export { Catalog } from './catalog.ts';
 export { type CheckOptions, checkRepository } from './check/check.ts';

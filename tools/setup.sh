@@ -20,7 +20,7 @@ programs="g++:g++ make:make python3:python3 mkfs.ext4:e2fsprogs losetup:mount mo
 case $purpose in
   test) programs="$programs mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs sfdisk:fdisk resize2fs:e2fsprogs fstrim:util-linux script:bsdutils ps:procps setpriv:util-linux diff:diffutils cmp:diffutils"
     programs="$programs /usr/bin/python3:python3 zstd:zstd setsid:util-linux qemu-img:qemu-utils qemu-io:qemu-utils qemu-nbd:qemu-utils qemu-storage-daemon:qemu-system-common nbdinfo:libnbd-bin" ;;
-  bench) programs="$programs /usr/bin/time:time zstd:zstd mkfs.xfs:xfsprogs" ;;
+  bench) programs="$programs /usr/bin/time:time zstd:zstd mkfs.xfs:xfsprogs nbdcopy:libnbd-bin nbdkit:nbdkit" ;;
 esac
 
 # What Debian's own Python must import, as "module:package": the recovery script's tests run it.

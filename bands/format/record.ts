@@ -1,5 +1,5 @@
 /**
- * Sealed metadata records (volume, damaged list, manifest, labels, bitmap, index page). FORMAT.md, "Sealed record".
+ * Sealed metadata records (volume, damaged list, manifest, labels, bitmap, index page, overlay). FORMAT.md, "Sealed record".
  *
  *     0    8   magic "TBRECD", 0, version 1
  *     8   24   nonce, random
@@ -7,7 +7,8 @@
  *     end-4 4  CRC-32 of all before it, u32le
  *
  * Associated data: label ‖ 0 ‖ kind ‖ 0 ‖ volume id (16) ‖ place. The place of a manifest, labels or bitmap is its
- * session id; of an index page, which sessions share, its number (u64be); of a volume record and a damaged list, nothing.
+ * session id; of an index page, which sessions share, its number (u64be); of a volume record, a damaged list and an overlay's
+ * record, nothing.
  */
 import { xchacha20poly1305 } from '@noble/ciphers/chacha.js';
 import { TimebandError } from '../errors.ts';
@@ -24,7 +25,7 @@ const BODY_AT = RECORD_MAGIC.length + RECORD_NONCE_BYTES;
 export const RECORD_OVERHEAD_BYTES: number = BODY_AT + TAG_BYTES + CRC_BYTES;
 const LABEL = utf8('timeband/v1/record');
 
-export type RecordKind = 'volume' | 'damaged' | 'manifest' | 'labels' | 'bitmap' | 'page';
+export type RecordKind = 'volume' | 'damaged' | 'manifest' | 'labels' | 'bitmap' | 'page' | 'overlay';
 
 /** What a record is and where it belongs; bound into its seal. */
 export interface RecordPlace {

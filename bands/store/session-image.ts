@@ -11,6 +11,7 @@ import type { BandPool } from '../workers/band-pool.ts';
 import { shareBandKeys } from '../workers/band-pool.ts';
 import type { BandKeyMaterial } from '../workers/tasks.ts';
 import { ChunkReader } from './chunk-reader.ts';
+import { createCursor, type ImageExtent, type ReadableImage, type ReadCursor } from './image.ts';
 import { ReadCache } from './read-cache.ts';
 import type { SessionDirectory, VolumeContext } from './session-directory.ts';
 
@@ -28,22 +29,12 @@ const SEQUENTIAL_BYTES = 524_288;
 /** Requests of one reader may overtake each other by this much: the kernel's read-ahead sends several at once. */
 const REORDER_BYTES = 2_097_152;
 
-/** Where one reader is; one for each open file, so that several readers are each recognised. */
-export interface ReadCursor {
-  nextOffset: number;
-  runBytes: number;
-}
-
-export function createCursor(): ReadCursor {
-  return { nextOffset: 0, runBytes: 0 };
-}
-
 /** The name of a band's content in a cache: sessions that share a band file share what was decoded of it. */
 function bandKey(band: StoredBand): string {
   return Buffer.from(band.salt.buffer, band.salt.byteOffset, band.salt.length).toString('latin1');
 }
 
-export class SessionImage {
+export class SessionImage implements ReadableImage {
   readonly session: SessionDirectory;
   readonly #pool: BandPool | undefined;
   /** Whether the cache has room to decode bands ahead. */
@@ -86,6 +77,12 @@ export class SessionImage {
       else if (bytes !== undefined) part.set(bytes.subarray(range.start, range.start + range.length));
       else await this.#readChunks(part, { index: range.bandIndex, band }, range.start);
     }
+  }
+
+  /** @throws TimebandError RECORD_CORRUPT, RECORD_MISSING */
+  async *extents(offset: number, length: number): AsyncGenerator<ImageExtent> {
+    for (const range of bandRanges(offset, length, this.session.context.bandBytes))
+      yield { length: range.length, isZero: (await this.session.readBandEntry(range.bandIndex)) === undefined };
   }
 
   #follow(cursor: ReadCursor, offset: number, length: number): boolean {

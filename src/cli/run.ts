@@ -15,6 +15,7 @@ import { addMount } from './commands/mount.ts';
 import { addOpen } from './commands/open.ts';
 import { addPrune } from './commands/prune.ts';
 import { addRestore } from './commands/restore.ts';
+import { addServeNbd } from './commands/serve-nbd.ts';
 import { addSessions } from './commands/sessions.ts';
 import { addForgetSource, addSources } from './commands/sources.ts';
 import { addStats } from './commands/stats.ts';
@@ -79,6 +80,7 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
     addLabels,
     addMount,
     addOpen,
+    addServeNbd,
     addWithLock,
     addBreakLock,
   ])

@@ -70,7 +70,7 @@ async function checkPart(
   { image, part, signal }: { readonly image: string; readonly part: Partition | undefined; readonly signal: AbortSignal | undefined },
 ): Promise<FileSystemCheck & Pick<CheckedFileSystem, 'fileSystem'>> {
   mount.begin('attach a loop device');
-  const loop = await attachLoop(image, part);
+  const loop = await attachLoop(image, { part });
   await mount.note({ opened: { loop } });
   mount.begin('recognise the file system');
   const fileSystem = await readFileSystemType(loop);

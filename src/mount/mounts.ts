@@ -1,12 +1,15 @@
 /** The commands `mount` and `unmount`, as a program calls them. */
 import { TimebandError } from '../../bands/errors.ts';
 import { isDeadMount, mountsAt } from '../../fuse/mount-table.ts';
+import { startServer } from '../background/start.ts';
 import type { ProcessIdentity } from '../host.ts';
 import type { Repository } from '../repository.ts';
-import { startServer } from './background.ts';
 import { mountPointName } from './mount-point.ts';
 import { MountRegistry } from './registry.ts';
 import { clearRemains, isFuseMounted, takeDownFuse } from './take-down.ts';
+
+/** The program that serves a mount. */
+export const MOUNT_PROGRAM: URL = new URL('./server-main.js', import.meta.url);
 
 export interface BackgroundMountOptions {
   readonly stateDirectory: string;
@@ -17,19 +20,31 @@ export interface BackgroundMountOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+export interface MountRepositoryOptions extends BackgroundMountOptions {
+  /** Where scratch overlays are made; undefined: nothing can be written. */
+  readonly scratchFolder?: string | undefined;
+}
+
 /** Mounts all volumes and sessions in the background. @throws TimebandError MOUNT_FAILED, MOUNT_BUSY, LOCKED, FUSE_UNAVAILABLE, INTERRUPTED */
-export async function mountRepository(repository: Repository, options: BackgroundMountOptions): Promise<string> {
+export async function mountRepository(repository: Repository, options: MountRepositoryOptions): Promise<string> {
   const directory = await mountPointName(options.directory);
   const registry = new MountRegistry(options.stateDirectory);
   await using _lock = await registry.lock(directory, 'mount');
   await checkNotMounted(directory);
   await clearRemains(registry, directory);
-  const request = { mountPoint: directory, allowOther: options.allowOther ?? false, cacheBytes: options.cacheBytes, only: undefined };
+  const { allowOther = false, cacheBytes, scratchFolder } = options;
+  const request = { mountPoint: directory, allowOther, cacheBytes, only: undefined, scratchFolder };
   const record = { repository: repository.layout.root, fusePoint: directory, opened: undefined };
   const message = { root: repository.layout.root, key: repository.exportKey(), request };
   const onStarted = (server: ProcessIdentity): Promise<void> => registry.put(directory, { ...record, server });
   try {
-    await startServer(message, { logFile: await registry.newLogFile(directory), onStarted, signal: options.signal });
+    await startServer(message, {
+      program: MOUNT_PROGRAM,
+      path: directory,
+      logFile: await registry.newLogFile(directory),
+      onStarted,
+      signal: options.signal,
+    });
     return directory;
   } catch (error) {
     if (await isDeadMount(directory)) await takeDownFuse(directory, undefined); // what a server leaves that crashed on its way up

@@ -1,8 +1,9 @@
 /** The commands `open` and `close`, as a program calls them. */
 import { stat } from 'node:fs/promises';
 import { ioError, TimebandError } from '../../bands/errors.ts';
-import { attachLoop, mountReadOnly, type Partition, readFileSystemType, readPartitions } from '../../fuse/block-image.ts';
+import { attachLoop, mountFileSystem, type Partition, readFileSystemType, readPartitions } from '../../fuse/block-image.ts';
 import { mountsAt } from '../../fuse/mount-table.ts';
+import type { OverlayChoice } from '../overlay.ts';
 import type { Repository } from '../repository.ts';
 import { mountPointName } from './mount-point.ts';
 import type { BackgroundMountOptions } from './mounts.ts';
@@ -15,6 +16,8 @@ export interface OpenSessionOptions extends BackgroundMountOptions {
   /** A session's id. */
   readonly session: string;
   readonly partition?: number | undefined;
+  /** Where what is written goes; undefined: the file system is mounted read-only. */
+  readonly overlay?: OverlayChoice | undefined;
 }
 
 export interface OpenedSession {
@@ -25,7 +28,7 @@ export interface OpenedSession {
 }
 
 /**
- * Opens a session all the way: FUSE image, read-only loop device, file system mounted read-only at `directory`.
+ * Opens a session all the way: FUSE image, loop device, file system mounted at `directory`; read-only, or over an overlay.
  * @throws TimebandError naming the step that failed or was interrupted; the earlier ones are undone
  */
 export async function openSession(repository: Repository, options: OpenSessionOptions): Promise<OpenedSession> {
@@ -48,12 +51,13 @@ export async function openSession(repository: Repository, options: OpenSessionOp
 }
 
 /** The steps of `open`. */
-async function bringUp(mount: SessionMount, { directory, session, partition }: OpenSessionOptions): Promise<OpenedSession> {
+async function bringUp(mount: SessionMount, { directory, session, partition, overlay }: OpenSessionOptions): Promise<OpenedSession> {
+  const isWritable = overlay !== undefined;
   const image = await mount.serve();
   mount.begin('read the partition table');
   const part = await choosePartition(image, partition);
   mount.begin('attach a loop device');
-  const loop = await attachLoop(image, part);
+  const loop = await attachLoop(image, { part, isWritable });
   await mount.note({ opened: { loop } });
   mount.begin('recognise the file system');
   const fileSystem = await readFileSystemType(loop);
@@ -62,7 +66,7 @@ async function bringUp(mount: SessionMount, { directory, session, partition }: O
       code: 'UNSUPPORTED',
     });
   mount.begin(`mount its ${fileSystem} file system`);
-  await mountReadOnly(loop, fileSystem, directory);
+  await mountFileSystem({ device: loop, type: fileSystem, directory, isWritable });
   return { directory, session, loop, fileSystem };
 }
 

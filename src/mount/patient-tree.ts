@@ -4,6 +4,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isShortage } from '../../bands/errors.ts';
+import { isWritable } from '../../bands/store/image.ts';
 import type { ImageTree, OpenImage, TreeEntry } from '../../fuse/image-tree.ts';
 
 const ATTEMPTS = 50;
@@ -18,6 +19,10 @@ export class PatientTree implements ImageTree {
 
   get totalBytes(): number {
     return this.#tree.totalBytes;
+  }
+
+  get isWritable(): boolean {
+    return this.#tree.isWritable;
   }
 
   async #patiently<T>(work: () => Promise<T>): Promise<T> {
@@ -41,6 +46,14 @@ export class PatientTree implements ImageTree {
 
   async open(path: string): Promise<OpenImage | undefined> {
     const image = await this.#patiently(() => this.#tree.open(path));
-    return image && { ...image, read: (out, offset, cursor) => this.#patiently(() => image.read(out, offset, cursor)) };
+    if (image === undefined) return undefined;
+    const patient: OpenImage = {
+      sizeBytes: image.sizeBytes,
+      read: (out, offset, cursor) => this.#patiently(() => image.read(out, offset, cursor)),
+      release: () => image.release(),
+    };
+    if (!isWritable(image)) return patient;
+    const write = (bytes: Uint8Array, offset: number): Promise<void> => this.#patiently(() => image.write(bytes, offset));
+    return { ...patient, write, flush: () => image.flush() };
   }
 }

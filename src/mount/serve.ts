@@ -1,9 +1,10 @@
 /** Serving one mount in this process until it is unmounted. */
+import { parseSessionId } from '../../bands/format/session-id.ts';
 import { ReadCache } from '../../bands/store/read-cache.ts';
 import { BandPool } from '../../bands/workers/band-pool.ts';
 import { TreeMount } from '../../fuse/tree-mount.ts';
-import { Lease } from '../leases.ts';
 import type { Repository } from '../repository.ts';
+import { type SessionChoice, serveSession } from '../served-session.ts';
 import { PatientTree } from './patient-tree.ts';
 import { SessionTree } from './session-tree.ts';
 import { SingleImageTree } from './single-image-tree.ts';
@@ -13,7 +14,9 @@ export interface ServeRequest {
   readonly mountPoint: string;
   readonly allowOther: boolean;
   readonly cacheBytes: number | undefined;
-  readonly only: { readonly volume: string; readonly session: string } | undefined;
+  readonly only: SessionChoice | undefined;
+  /** Of everything: where scratch overlays are made; undefined: nothing can be written. */
+  readonly scratchFolder?: string | undefined;
 }
 
 export interface ServedMount {
@@ -25,23 +28,21 @@ export interface ServedMount {
 
 /** @throws TimebandError MOUNT_FAILED, MOUNT_BUSY, FUSE_UNAVAILABLE, SESSION_NOT_FOUND */
 export async function serveMount(repository: Repository, request: ServeRequest, log: (line: string) => void): Promise<ServedMount> {
-  const lease = await takeLease(repository, request.only);
   const pool = new BandPool();
+  const options = { pool, cache: new ReadCache(request.cacheBytes) };
+  const { only } = request;
+  /** A mount of one session holds it for as long as it is up; one of all sessions holds those that are open. */
+  const served = only && (await serveSession(repository, only, { ...options, command: 'open' }).catch(closeFirst(pool)));
+  const sessions = new SessionTree(repository, { ...options, scratchFolder: request.scratchFolder });
   const end = async (): Promise<void> => {
     await pool.close();
-    await lease?.release();
+    await sessions.close();
+    await served?.close();
   };
   try {
-    const cache = new ReadCache(request.cacheBytes);
-    const options = { pool, cache };
-    const { only } = request;
-    const tree =
-      only === undefined
-        ? new SessionTree(repository, options)
-        : new SingleImageTree(await (await repository.volume(only.volume)).openSession(only.session), options);
     const mount = await TreeMount.up({
       mountPoint: request.mountPoint,
-      tree: new PatientTree(tree),
+      tree: new PatientTree(only && served ? new SingleImageTree(served.image, parseSessionId(only.session) ?? 0) : sessions),
       label: `timeband:${repository.layout.root}`,
       allowOther: request.allowOther,
       onError: (operation, path, error) => log(`${operation} ${path}: ${error instanceof Error ? error.message : String(error)}`),
@@ -61,16 +62,9 @@ export async function serveMount(repository: Repository, request: ServeRequest, 
   }
 }
 
-/** A mount of one session holds it for as long as it is up; one of all sessions holds those that are open. */
-async function takeLease(repository: Repository, only: ServeRequest['only']): Promise<Lease | undefined> {
-  if (only === undefined) return undefined;
-  const volume = await repository.volume(only.volume);
-  const { locks } = repository.layout;
-  return await Lease.take({
-    locks,
-    volume: volume.name,
-    volumeId: volume.id,
-    sessionId: only.session,
-    command: 'open',
-  });
+function closeFirst(pool: BandPool): (error: unknown) => Promise<never> {
+  return async (error) => {
+    await pool.close();
+    throw error;
+  };
 }

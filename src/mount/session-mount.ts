@@ -1,8 +1,10 @@
 /** One session served through FUSE at a private folder, step by step, each noted so that whatever kills this process, the next one finds it. */
 import path from 'node:path';
 import { messageOf, TimebandError } from '../../bands/errors.ts';
+import { startServer, throwIfInterrupted } from '../background/start.ts';
+import type { OverlayChoice } from '../overlay.ts';
 import type { Repository } from '../repository.ts';
-import { startServer, throwIfInterrupted } from './background.ts';
+import { MOUNT_PROGRAM } from './mounts.ts';
 import type { MountRecord, MountRegistry } from './registry.ts';
 import { IMAGE_NAME } from './session-tree.ts';
 import { closeRecord } from './take-down.ts';
@@ -12,6 +14,8 @@ export interface SessionMountOptions {
   /** A session's id. */
   readonly session: string;
   readonly cacheBytes?: number | undefined;
+  /** Where what is written goes; undefined: it is read-only. */
+  readonly overlay?: OverlayChoice | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -48,11 +52,17 @@ export class SessionMount {
   async serve(): Promise<string> {
     await this.note({});
     this.begin('mount the session with FUSE');
-    const { volume, session, cacheBytes, signal } = this.#options;
-    const request = { mountPoint: this.record.fusePoint, allowOther: false, cacheBytes, only: { volume, session } };
+    const { volume, session, cacheBytes, overlay, signal } = this.#options;
+    const request = { mountPoint: this.record.fusePoint, allowOther: false, cacheBytes, only: { volume, session, overlay } };
     await startServer(
       { root: this.#repository.layout.root, key: this.#repository.exportKey(), request },
-      { logFile: await this.#registry.newLogFile(this.#directory), onStarted: (server) => this.note({ server }), signal },
+      {
+        program: MOUNT_PROGRAM,
+        path: this.record.fusePoint,
+        logFile: await this.#registry.newLogFile(this.#directory),
+        onStarted: (server) => this.note({ server }),
+        signal,
+      },
     );
     return path.join(this.record.fusePoint, IMAGE_NAME);
   }

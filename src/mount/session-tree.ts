@@ -1,13 +1,16 @@
 /**
  * The tree that a mount shows: NAME/SESSION/image for every volume and session, NAME/latest a link. Slashes in names are
- * folders. The repository is looked at for each request, so new sessions appear by themselves.
+ * folders. The repository is looked at for each request, so new sessions appear by themselves. With a folder for scratch
+ * overlays every image can be written; what was written stays until the mount ends.
  */
 import { parseSessionId, SESSION_ID_PATTERN } from '../../bands/format/session-id.ts';
 import { statIfPresent } from '../../bands/store/files.ts';
+import { isWritable } from '../../bands/store/image.ts';
 import type { SessionDirectory } from '../../bands/store/session-directory.ts';
 import { SessionImage, type SessionImageOptions } from '../../bands/store/session-image.ts';
 import type { ImageTree, OpenImage, TreeEntry } from '../../fuse/image-tree.ts';
 import { Lease } from '../leases.ts';
+import { type OpenedOverlay, openOverlay } from '../overlay.ts';
 import type { Repository } from '../repository.ts';
 import type { Volume } from '../volume.ts';
 
@@ -24,20 +27,28 @@ type Place =
   | { readonly kind: 'latest'; readonly volume: Volume }
   | { readonly kind: 'session' | 'image'; readonly volume: Volume; readonly session: string };
 
+export interface SessionTreeOptions extends SessionImageOptions {
+  /** Where scratch overlays are made; undefined: nothing can be written. */
+  readonly scratchFolder: string | undefined;
+}
+
 interface SharedImage {
   readonly image: SessionImage;
+  readonly overlay: OpenedOverlay | undefined;
   readonly lease: Lease;
 }
 
 export class SessionTree implements ImageTree {
   readonly totalBytes = 0;
+  readonly isWritable: boolean;
   readonly #repository: Repository;
-  readonly #options: SessionImageOptions;
+  readonly #options: SessionTreeOptions;
   readonly #sessions = new Map<string, Promise<SessionDirectory>>();
   readonly #images = new Map<string, { readonly shared: Promise<SharedImage>; count: number }>();
   #volumes: { readonly atMs: number; readonly list: Promise<readonly Volume[]> } | undefined;
 
-  constructor(repository: Repository, options: SessionImageOptions) {
+  constructor(repository: Repository, options: SessionTreeOptions) {
+    this.isWritable = options.scratchFolder !== undefined;
     this.#repository = repository;
     this.#options = options;
   }
@@ -97,11 +108,13 @@ export class SessionTree implements ImageTree {
     if (place?.kind !== 'image') return undefined;
     const session = await this.#openSession(place.volume, place.session);
     const shared = await this.#share(place.volume, session);
-    return {
-      sizeBytes: session.manifest.sizeBytes,
-      read: (out, offset, cursor) => shared.image.read(out, offset, cursor),
+    const image = shared.overlay?.image ?? shared.image;
+    const reading = {
+      sizeBytes: image.sizeBytes,
+      read: image.read.bind(image),
       release: () => this.#unshare(place.volume, place.session),
     };
+    return isWritable(image) ? { ...reading, write: image.write.bind(image), flush: image.flush.bind(image) } : reading;
   }
 
   /** One image, and one lease, for all who have it open. */
@@ -122,17 +135,33 @@ export class SessionTree implements ImageTree {
   async #lease(volume: Volume, session: SessionDirectory): Promise<SharedImage> {
     const { locks } = this.#repository.layout;
     const lease = await Lease.take({ locks, volume: volume.name, volumeId: volume.id, sessionId: session.sessionId, command: 'mount' });
-    return { image: new SessionImage(session, this.#options), lease };
+    const image = new SessionImage(session, this.#options);
+    const { scratchFolder } = this.#options;
+    try {
+      return { image, overlay: scratchFolder === undefined ? undefined : await openOverlay(image, { scratchFolder }), lease };
+    } catch (error) {
+      await lease.release();
+      throw error;
+    }
   }
 
   async #unshare(volume: Volume, sessionId: string): Promise<void> {
     const key = `${volume.id}@${sessionId}`;
     const users = this.#images.get(key);
     if (users === undefined || --users.count > 0) return;
+    const shared = await users.shared;
+    const isWanted = users.count > 0 || shared.overlay?.image.isUnchanged === false; // opened again meanwhile, or written to
+    if (isWanted || this.#images.get(key) !== users) return;
     this.#images.delete(key);
     this.#sessions.delete(key); // and with it the index pages that were read
-    const { lease } = await users.shared;
-    await lease.release();
+    await letGo(shared);
+  }
+
+  /** Throws away what was written, and lets go of what was kept for it. */
+  async close(): Promise<void> {
+    const kept = [...this.#images.values()];
+    this.#images.clear();
+    for (const { shared } of kept) await letGo(await shared);
   }
 
   #openSession(volume: Volume, id: string): Promise<SessionDirectory> {
@@ -146,6 +175,11 @@ export class SessionTree implements ImageTree {
     if (this.#sessions.size > MAX_OPEN_SESSIONS && oldest !== undefined) this.#sessions.delete(oldest);
     return opening;
   }
+}
+
+async function letGo({ overlay, lease }: SharedImage): Promise<void> {
+  await overlay?.close();
+  await lease.release();
 }
 
 function sessionTime(id: string | undefined): number {

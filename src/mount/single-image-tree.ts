@@ -1,21 +1,21 @@
-/** The tree under `timeband open`: one file, the image of one session. */
-import { parseSessionId } from '../../bands/format/session-id.ts';
-import type { SessionDirectory } from '../../bands/store/session-directory.ts';
-import { SessionImage, type SessionImageOptions } from '../../bands/store/session-image.ts';
+/** The tree of one file, the image of one session or of whatever else is a disk. */
+import { isWritable, type ReadableImage, type WritableImage } from '../../bands/store/image.ts';
 import type { ImageTree, OpenImage, TreeEntry } from '../../fuse/image-tree.ts';
 import { IMAGE_NAME } from './session-tree.ts';
 
 export class SingleImageTree implements ImageTree {
-  readonly #session: SessionDirectory;
-  readonly #image: SessionImage;
+  readonly isWritable: boolean;
+  readonly #image: ReadableImage | WritableImage;
+  readonly #mtimeMs: number;
 
-  constructor(session: SessionDirectory, options: SessionImageOptions) {
-    this.#session = session;
-    this.#image = new SessionImage(session, options);
+  constructor(image: ReadableImage | WritableImage, mtimeMs: number) {
+    this.isWritable = isWritable(image);
+    this.#image = image;
+    this.#mtimeMs = mtimeMs;
   }
 
   get totalBytes(): number {
-    return this.#session.manifest.sizeBytes;
+    return this.#image.sizeBytes;
   }
 
   list(path: string): Promise<readonly string[] | undefined> {
@@ -23,17 +23,16 @@ export class SingleImageTree implements ImageTree {
   }
 
   look(path: string): Promise<TreeEntry | undefined> {
-    const mtimeMs = parseSessionId(this.#session.sessionId) ?? 0;
+    const mtimeMs = this.#mtimeMs;
     if (path === '/') return Promise.resolve({ kind: 'directory', mtimeMs });
     return Promise.resolve(path === `/${IMAGE_NAME}` ? { kind: 'file', mtimeMs, sizeBytes: this.totalBytes } : undefined);
   }
 
   open(path: string): Promise<OpenImage | undefined> {
     if (path !== `/${IMAGE_NAME}`) return Promise.resolve(undefined);
-    return Promise.resolve({
-      sizeBytes: this.totalBytes,
-      read: (out, offset, cursor) => this.#image.read(out, offset, cursor),
-      release: () => Promise.resolve(), // the next open uses what was decoded
-    });
+    const image = this.#image;
+    const release = (): Promise<void> => Promise.resolve(); // the next open uses what was decoded
+    const reading = { sizeBytes: image.sizeBytes, read: image.read.bind(image), release };
+    return Promise.resolve(isWritable(image) ? { ...reading, write: image.write.bind(image), flush: image.flush.bind(image) } : reading);
   }
 }

@@ -15,6 +15,7 @@ export const OPTION_HEADER_BYTES = 16;
 export const OPTION_REPLY_HEADER_BYTES = 20;
 /** More than the largest option that holds a name and a few queries. */
 export const MAX_OPTION_BYTES = 65_536;
+const EXPORT_REPLY_ZEROES = 124;
 
 export function encodeGreeting(flags: number): Uint8Array {
   return new WireWriter().u64(GREETING_MAGIC).u64(OPTION_MAGIC).u16(flags).done();
@@ -140,21 +141,55 @@ export function decodeMetaContext(bytes: Uint8Array): MetaContext {
   return { id: reader.u32(), name: reader.text() };
 }
 
+/** The data of a `server` reply: an export, and a few words about it. */
+export interface ServerListing {
+  readonly exportName: string;
+  readonly details: string;
+}
+
+export function encodeServerListing({ exportName, details }: ServerListing): Uint8Array {
+  return new WireWriter()
+    .string(checkString(exportName))
+    .bytes(new TextEncoder().encode(checkString(details)))
+    .done();
+}
+
+export function decodeServerListing(bytes: Uint8Array): ServerListing {
+  const reader = new WireReader(bytes);
+  return { exportName: reader.text(reader.u32()), details: reader.text() };
+}
+
+/** What answers `exportName`, which has no reply header: size and flags, and zeros unless both sides leave them out. */
+export function encodeExportReply(sizeBytes: number, flags: number, hasZeroes: boolean): Uint8Array {
+  return new WireWriter()
+    .u64(sizeBytes)
+    .u16(flags)
+    .bytes(new Uint8Array(hasZeroes ? EXPORT_REPLY_ZEROES : 0))
+    .done();
+}
+
 /** The data of an `info` reply, of the kinds that are used here. */
 export type ExportInfo =
   | { readonly kind: 'export'; readonly sizeBytes: number; readonly flags: number }
   | { readonly kind: 'block size'; readonly minimum: number; readonly preferred: number; readonly maximum: number }
+  | { readonly kind: 'name' | 'description'; readonly text: string }
   | { readonly kind: 'other' };
 
 export function encodeExportInfo(info: Exclude<ExportInfo, { kind: 'other' }>): Uint8Array {
   const writer = new WireWriter();
   if (info.kind === 'export') return writer.u16(INFO.export).u64(info.sizeBytes).u16(info.flags).done();
+  if (info.kind !== 'block size')
+    return writer
+      .u16(INFO[info.kind])
+      .bytes(new TextEncoder().encode(checkString(info.text)))
+      .done();
   return writer.u16(INFO.blockSize).u32(info.minimum).u32(info.preferred).u32(info.maximum).done();
 }
 
 export function decodeExportInfo(bytes: Uint8Array): ExportInfo {
   const reader = new WireReader(bytes);
   const type = reader.u16();
+  if (type === INFO.name || type === INFO.description) return { kind: type === INFO.name ? 'name' : 'description', text: reader.text() };
   if (type !== INFO.export && type !== INFO.blockSize) return { kind: 'other' };
   const info: ExportInfo =
     type === INFO.export

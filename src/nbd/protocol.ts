@@ -44,12 +44,15 @@ export const OPTION_ERROR = {
 } as const;
 
 /** Flags of an export. */
-export const EXPORT_FLAG = { hasFlags: 1, readOnly: 2 } as const;
+export const EXPORT_FLAG = { hasFlags: 1, readOnly: 2, flush: 4, fua: 8, trim: 32, writeZeroes: 64, df: 128, multiConn: 256, cache: 1024 } as const;
 
 /** What an `info` reply is about. */
 export const INFO = { export: 0, name: 1, description: 2, blockSize: 3 } as const;
 
 export const COMMAND = { read: 0, write: 1, disconnect: 2, flush: 3, trim: 4, cache: 5, writeZeroes: 6, blockStatus: 7 } as const;
+
+/** Flags of a request: durable before the answer; one chunk of data; one extent for each context. */
+export const COMMAND_FLAG = { fua: 1, noHole: 2, df: 4, reqOne: 8, fastZero: 16 } as const;
 
 /** Flags of a chunk of a structured reply: the last one of its request. */
 export const CHUNK_FLAG_DONE = 1;
@@ -69,17 +72,8 @@ export const MAX_STRING_BYTES = 4096;
 export const MAX_PAYLOAD_BYTES = 33_554_432;
 
 /** Errno values as the protocol fixes them, whatever the system's own. */
-const ERRORS: ReadonlyMap<number, string> = new Map([
-  [1, 'EPERM'],
-  [5, 'EIO'],
-  [12, 'ENOMEM'],
-  [22, 'EINVAL'],
-  [28, 'ENOSPC'],
-  [75, 'EOVERFLOW'],
-  [95, 'ENOTSUP'],
-  [108, 'ESHUTDOWN'],
-]);
+export const NBD_ERROR = { EPERM: 1, EIO: 5, ENOMEM: 12, EINVAL: 22, ENOSPC: 28, EOVERFLOW: 75, ENOTSUP: 95, ESHUTDOWN: 108 } as const;
 
 export function errorName(error: number): string {
-  return ERRORS.get(error) ?? `error ${error}`;
+  return Object.entries(NBD_ERROR).find(([, value]) => value === error)?.[0] ?? `error ${error}`;
 }

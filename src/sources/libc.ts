@@ -5,6 +5,8 @@ const SEEK_DATA = 3;
 const SEEK_HOLE = 4;
 const ENXIO = 6;
 const RLIMIT_CORE = 4;
+/** FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE */
+const PUNCH_HOLE = 3;
 
 export interface Libc {
   /** Offset of the first data at or after `offset`; undefined if there is none; throws if the file cannot tell. */
@@ -15,6 +17,8 @@ export interface Libc {
   ioctl(fd: number, request: number, buffer: Uint8Array): void;
   /** Lowers the soft limit of core dumps to `bytes`, for this process and those that it starts. */
   limitCore(bytes: bigint): void;
+  /** Gives the blocks of a range back to the file system; it then reads as zeros. @throws Error with the errno's number */
+  punchHole(fd: number, offset: number, length: number): void;
 }
 
 let loaded: { readonly libc: Libc | undefined } | undefined;
@@ -46,6 +50,7 @@ function tryLoad(): Libc | undefined {
   const ioctl = library.func('int ioctl(int fd, unsigned long request, _Inout_ uint8_t *buffer)');
   const getrlimit = library.func('int getrlimit(int resource, _Out_ uint64_t *limits)');
   const setrlimit = library.func('int setrlimit(int resource, const uint64_t *limits)');
+  const fallocate = library.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)');
   const seek = (fd: number, offset: number, whence: number): number | undefined => {
     const result = Number(lseek(fd, offset, whence));
     if (result >= 0) return result;
@@ -64,6 +69,9 @@ function tryLoad(): Libc | undefined {
       if (getrlimit(RLIMIT_CORE, limits) < 0) return;
       limits[0] = bytes;
       setrlimit(RLIMIT_CORE, limits); // fails where the hard limit is lower: then there is nothing to do
+    },
+    punchHole(fd, offset, length) {
+      if (fallocate(fd, PUNCH_HOLE, offset, length) < 0) throw new Error(`fallocate: errno ${koffi.errno()}`);
     },
   };
 }

@@ -4,8 +4,8 @@ import {
   attachLoop,
   detachLoop,
   loopBackingFile,
+  mountFileSystem,
   mountOptionsFor,
-  mountReadOnly,
   parsePartitions,
   readFileSystemType,
   readPartitions,
@@ -68,6 +68,8 @@ test('a file system with a journal is mounted without replaying it, any other ju
   t.regex(mountOptionsFor('xfs'), /nouuid/);
   t.regex(mountOptionsFor('btrfs'), /^ro,.*nologreplay/);
   t.is(mountOptionsFor('vfat'), 'ro');
+  for (const type of ['ext4', 'btrfs', 'vfat']) t.is(mountOptionsFor(type, true), 'rw');
+  t.is(mountOptionsFor('xfs', true), 'rw,nouuid');
 });
 
 for (const label of ['dos', 'gpt'] as const) {
@@ -112,7 +114,7 @@ rootTest('a loop device over a partition shows just its bytes', async (t) => {
   const image = workspace(t).at('disk.img');
   const bytes = fill('part', 4 * MIB);
   writeFileSync(image, bytes);
-  const loop = await attached(t, image, { offset: MIB, sizeBytes: 2 * MIB });
+  const loop = await attached(t, image, { part: { offset: MIB, sizeBytes: 2 * MIB } });
   sameBytes(t, readFileSync(loop), bytes.subarray(MIB, 3 * MIB));
 });
 
@@ -140,7 +142,7 @@ rootTest('a file system is mounted read-only, and nothing on it is run as root o
   await withMounted(space.at('ext4'), space.at('rw'), () => writeFileSync(space.at('rw', 'file'), 'text'));
   const folder = space.folder('with spaces $(x)');
   const loop = await attached(t, space.at('ext4'));
-  await mountReadOnly(loop, 'ext4', folder);
+  await mountFileSystem({ device: loop, type: 'ext4', directory: folder, isWritable: false });
   try {
     t.is(readFileSync(`${folder}/file`, 'utf8'), 'text');
     t.throws(() => rmSync(`${folder}/file`), { code: 'EROFS' });
@@ -155,5 +157,5 @@ rootTest('a file system of another type than said does not mount, and the error 
   const space = workspace(t);
   makeImage(space.at('ext4'), 4 * MIB);
   const loop = await attached(t, space.at('ext4'));
-  t.is(await codeOf(() => mountReadOnly(loop, 'xfs', space.folder('m'))), 'TOOL_FAILED');
+  t.is(await codeOf(() => mountFileSystem({ device: loop, type: 'xfs', directory: space.folder('m'), isWritable: false })), 'TOOL_FAILED');
 });

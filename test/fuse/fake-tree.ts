@@ -10,6 +10,7 @@ export const MTIME_MS: number = Date.UTC(2026, 10, 21, 10, 0, 0, 123);
 /** The image at /image, a link to it at /latest, a folder at /folder. */
 export class FakeTree implements ImageTree {
   totalBytes = 0;
+  isWritable = false;
   released = 0;
   list: ImageTree['list'] = (path) => Promise.resolve(path === '/' ? ['image', 'latest', 'folder'] : undefined);
   look: ImageTree['look'] = (path) => Promise.resolve(ENTRIES[path]);
@@ -43,12 +44,13 @@ export interface Answer<T> {
 }
 
 export class Rig {
-  readonly tree: FakeTree = new FakeTree();
+  readonly tree: FakeTree;
   readonly errors: string[] = [];
   readonly driver: TreeDriver;
   readonly operations: FuseOperations;
 
-  constructor(options: { readonly allowOther?: boolean; readonly onError?: () => void } = {}) {
+  constructor(options: { readonly allowOther?: boolean; readonly onError?: () => void } = {}, tree: FakeTree = new FakeTree()) {
+    this.tree = tree;
     this.driver = new TreeDriver(this.tree, {
       allowOther: options.allowOther ?? false,
       onError: options.onError ?? ((operation, path) => this.errors.push(`${operation} ${path}`)),

@@ -2,8 +2,9 @@
 import { lstatSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import type { ExecutionContext } from 'ava';
 import { type ByteRange, mergeRanges } from '../../bands/format/geometry.ts';
+import { createCursor } from '../../bands/store/image.ts';
 import type { SessionDirectory } from '../../bands/store/session-directory.ts';
-import { createCursor, SessionImage } from '../../bands/store/session-image.ts';
+import { SessionImage } from '../../bands/store/session-image.ts';
 import type { BandPool } from '../../bands/workers/band-pool.ts';
 import { diffSessions } from '../../src/diff.ts';
 import { restoreSession } from '../../src/restore.ts';

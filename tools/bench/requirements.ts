@@ -1,6 +1,6 @@
 /** What the project has to reach against other tools, as ratios of measured rows. Pure. */
 import type { Row } from './report.ts';
-import { STEP, TOLD, WITH_SYNC } from './step-titles.ts';
+import { NBDKIT, STEP, TOLD, WITH_SYNC } from './step-titles.ts';
 
 const MIB = 1_048_576;
 const OURS = 'timeband';
@@ -44,6 +44,8 @@ const MAX_TIMES_MS: Readonly<Record<string, number>> = {
   [STEP.listKernelCold]: 5000,
   [STEP.listCold]: 5000,
 };
+/** Of the speed of a server that has the image in memory, as it is. */
+const MIN_NBD = 0.25;
 
 /** All that the rows allow to be said. */
 export function judge(rows: readonly Row[]): Verdict[] {
@@ -54,6 +56,7 @@ export function judge(rows: readonly Row[]): Verdict[] {
     ...judgeLinks(rows),
     ...judgeTold(rows),
     ...Object.entries(MAX_TIMES_MS).flatMap(([step, maxMs]) => judgeTime(rows, step, maxMs)),
+    ...judgeNbd(rows),
     ...judgeMemory(rows),
   ];
 }
@@ -124,6 +127,20 @@ function judgeTold(rows: readonly Row[]): Verdict[] {
       text: `${STEP.reflink}: ${ratio.toFixed(2)} x the time of a sync that is told what changed (target at most ${MAX_TOLD})`,
       isMet: ratio <= MAX_TOLD,
     },
+  ];
+}
+
+function judgeNbd(rows: readonly Row[]): Verdict[] {
+  const ours = find(rows, STEP.nbd, OURS)?.usage;
+  if (ours === undefined) return [];
+  const against = (row: Row | undefined, what: string, target: number): Verdict[] => {
+    if (row?.usage === undefined) return [];
+    const ratio = row.usage.wallMs / ours.wallMs;
+    return [{ text: `${STEP.nbd}: ${ratio.toFixed(2)} x as fast as ${what} (target ${target})`, isMet: ratio >= target }];
+  };
+  return [
+    ...against(find(rows, STEP.nbd, NBDKIT), NBDKIT, MIN_NBD),
+    ...against(find(rows, STEP.sequential, OURS), 'reading it through the mount', 1),
   ];
 }
 

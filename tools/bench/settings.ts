@@ -7,6 +7,7 @@ export const STEP_NAMES = [
   'incremental',
   'restore',
   'mount',
+  'nbd',
   'verify',
   'hardlinks',
   'reflink',

@@ -9,6 +9,7 @@ export const STEP = {
   sequential: 'mount: sequential read',
   random: 'mount: random 4 KiB reads',
   loop: 'mount: loop mount + find',
+  nbd: 'NBD: copy to nowhere',
   verify: 'verify all data',
   linked: 'ten bands changed',
   reflink: 'incremental, on XFS',
@@ -19,6 +20,9 @@ export const STEP = {
   listKernelCold: 'list sessions: cold',
   listCold: 'list sessions: cold, no catalog',
 } as const;
+
+/** The row of an NBD server that keeps the image in memory. */
+export const NBDKIT = 'nbdkit memory';
 
 /** Behind a tool's name: the time until its files are durable is counted, too. */
 export const WITH_SYNC = ' + sync -f';

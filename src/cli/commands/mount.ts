@@ -5,6 +5,7 @@ import type { ServedMount } from '../../mount/serve.ts';
 import type { Repository } from '../../repository.ts';
 import type { CommandContext } from '../context.ts';
 import type { Define } from '../define.ts';
+import { scratchFolder, WRITABLE_OPTION } from '../overlay-options.ts';
 import { parseSize } from '../text.ts';
 
 const BUSY_POLL_MS = 500;
@@ -29,12 +30,14 @@ export function addMount(define: Define): void {
       command
         .option('--foreground', 'serve the mount in this process until it is unmounted')
         .option('--allow-other', 'let other users read it, too')
+        .option(...WRITABLE_OPTION)
         .option('--cache-size <size>', 'memory for decoded data (64M)'),
     async (context, [dir], options) => {
       const directory = String(dir);
       const allowOther = options['allowOther'] === true;
       const cacheBytes = parseCacheSize(options['cacheSize']);
-      if (options['foreground'] === true) return await serveHere(context, directory, { allowOther, cacheBytes });
+      const scratch = scratchFolder(context, options);
+      if (options['foreground'] === true) return await serveHere(context, directory, { allowOther, cacheBytes, scratchFolder: scratch });
       const { mountRepository } = await loadMounts();
       const mounted = await context.withRepository(async (repository) => {
         await warnOfDamage(context, repository);
@@ -43,6 +46,7 @@ export function addMount(define: Define): void {
           directory,
           allowOther,
           cacheBytes,
+          scratchFolder: scratch,
           signal: context.terminal.signal,
         });
       });
@@ -76,7 +80,7 @@ async function warnOfDamage(context: CommandContext, repository: Repository): Pr
 async function serveHere(
   context: CommandContext,
   directory: string,
-  options: { readonly allowOther: boolean; readonly cacheBytes: number | undefined },
+  options: { readonly allowOther: boolean; readonly cacheBytes: number | undefined; readonly scratchFolder: string | undefined },
 ): Promise<void> {
   const { serveMount } = await import('../../mount/serve.ts');
   const { mountPointName } = await import('../../mount/mount-point.ts');

@@ -1,29 +1,29 @@
 import { TimebandError } from '../../../bands/errors.ts';
-import { formatRanges } from '../../damage-log.ts';
-import { knownDamage, listedBands } from '../../damaged-bands.ts';
+import type { OverlayChoice } from '../../overlay.ts';
 import { splitVolumeAndSession } from '../../session-spec.ts';
 import type { Define } from '../define.ts';
+import { warnOfKnownDamage } from '../known-damage.ts';
+import { addOverlayOptions, overlayChoice } from '../overlay-options.ts';
 import { parseCacheSize } from './mount.ts';
 
 export function addOpen(define: Define): void {
   define(
     'open <session> <dir>',
-    'mount the file system in NAME[@SESSION] read-only at DIR',
+    'mount the file system in NAME[@SESSION] at DIR, read-only unless told otherwise',
     (command) =>
-      command
+      addOverlayOptions(command)
         .option('--partition <number>', 'the partition to mount, if the image has a partition table')
         .option('--cache-size <size>', 'memory for decoded data (64M)'),
     async (context, [text, dir], options) => {
       const { name, session } = splitVolumeAndSession(String(text));
       const partition = parsePartition(options['partition']);
       const cacheBytes = parseCacheSize(options['cacheSize']);
+      const overlay = overlayChoice(context, options);
       const { openSession } = await import('../../mount/opened.ts');
       const opened = await context.withRepository(async (repository) => {
         const volume = await repository.volume(name);
         const id = await volume.resolve(session);
-        const list = await knownDamage(volume, (message) => context.warn(message));
-        const damaged = list.length === 0 ? [] : await listedBands(await volume.openSession(id), list);
-        if (damaged.length > 0) context.warn(`known to be damaged: ${formatRanges(damaged.map(({ range }) => range))}; reading there fails (EIO).`);
+        await warnOfKnownDamage(context, volume, id);
         return await openSession(repository, {
           stateDirectory: context.stateDirectory,
           directory: String(dir),
@@ -31,11 +31,12 @@ export function addOpen(define: Define): void {
           session: id,
           partition,
           cacheBytes,
+          overlay,
           signal: context.terminal.signal,
         });
       });
       context.print(
-        `Opened ${name}@${opened.session} at ${opened.directory} (${opened.fileSystem}, read-only, through ${opened.loop}). Close it with: timeband close ${opened.directory}`,
+        `Opened ${name}@${opened.session} at ${opened.directory} (${opened.fileSystem}, ${describe(overlay)}, through ${opened.loop}). Close it with: timeband close ${opened.directory}`,
         {
           volume: name,
           ...opened,
@@ -54,6 +55,11 @@ export function addOpen(define: Define): void {
       context.print(`Closed ${directory}.`, { directory });
     },
   );
+}
+
+function describe(overlay: OverlayChoice | undefined): string {
+  if (overlay === undefined) return 'read-only';
+  return 'file' in overlay ? `what is written goes to ${overlay.file}` : 'what is written is thrown away when it is closed';
 }
 
 function parsePartition(value: unknown): number | undefined {

@@ -1,18 +1,12 @@
 /**
  * The lock on a sparse bundle's `token`: whoever attaches the bundle for writing holds it exclusively (flock). A sync
  * holds it shared while it reads, so that nobody attaches the bundle meanwhile.
- *
- * Node has no flock(2). The program flock of util-linux locks a descriptor that it inherits; such a lock belongs to the
- * open file, which stays open here after that program has ended, and goes when it is closed or this process dies.
  */
-import { spawn } from 'node:child_process';
 import { constants } from 'node:fs';
 import { type FileHandle, open, readFile } from 'node:fs/promises';
 import { errnoOf, ioError, TimebandError } from '../../../bands/errors.ts';
+import { lockDescriptor } from '../../file-lock.ts';
 
-/** What flock(1) is told to exit with where the lock is held by somebody. */
-const STATUS_HELD = 75;
-const INHERITED_FD = 3;
 /** An encrypted bundle's token begins with this (a header of version 2). */
 const KEY_MAGIC = 'encrcdsa';
 
@@ -36,7 +30,7 @@ export class TokenLock {
       return new TokenLock(undefined, [`${token} is missing, so whether the bundle is attached cannot be told. Attach it nowhere while it is read.`]);
     try {
       await refuseEncrypted(handle, token);
-      const outcome = await lockShared(handle.fd, token);
+      const outcome = await lockDescriptor(handle.fd, 'shared', token);
       if (outcome === 'held') throw await attached(handle, token);
       const warnings =
         outcome === 'locked'
@@ -74,25 +68,6 @@ async function refuseEncrypted(handle: FileHandle, token: string): Promise<void>
     `${token} ${what}, whose bands cannot be read without Apple's software. Attach it on a Mac without mounting (hdiutil attach -nomount) and sync that device, or convert it: hdiutil convert -format UDSB -o plain.sparsebundle (Timeband encrypts by itself).`,
     { code: 'SOURCE_INVALID', path: token },
   );
-}
-
-/** @returns `locked`, `held` by somebody, or why the file system cannot lock */
-function lockShared(fd: number, token: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const args = ['--shared', '--nonblock', '--conflict-exit-code', String(STATUS_HELD), String(INHERITED_FD)];
-    const child = spawn('flock', args, { stdio: ['ignore', 'ignore', 'pipe', fd], env: { ...process.env, LC_ALL: 'C' } });
-    let stderr = '';
-    child.stderr?.setEncoding('utf8').on('data', (text: string) => {
-      stderr += text;
-    });
-    child.once('error', (cause) => {
-      const message = `whether ${token} is locked cannot be told: the program "flock" is not installed (Debian: apt-get install util-linux)`;
-      reject(new TimebandError(message, { code: 'TOOL_MISSING', cause }));
-    });
-    child.once('close', (status) =>
-      resolve(status === 0 ? 'locked' : status === STATUS_HELD ? 'held' : stderr.trim() || `flock ended with status ${status}`),
-    );
-  });
 }
 
 async function attached(handle: FileHandle, token: string): Promise<TimebandError> {

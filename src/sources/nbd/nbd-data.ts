@@ -1,7 +1,7 @@
 /** A disk that is read over NBD: its bytes for the workers, where data is, and what a QEMU bitmap calls changed. */
 import { type ByteRange, mergeRanges } from '../../../bands/format/geometry.ts';
 import type { BandInput } from '../../../bands/workers/tasks.ts';
-import type { NbdClient } from '../../nbd/nbd-client.ts';
+import type { NbdClient } from '../../nbd/client/nbd-client.ts';
 import { ALLOCATION, BASE_ALLOCATION, DIRTY_BITMAP_PREFIX } from '../../nbd/protocol.ts';
 import { DataMap } from '../data-map.ts';
 import { SharedBuffers } from './shared-buffers.ts';

@@ -8,8 +8,8 @@
 import { TimebandError } from '../../../bands/errors.ts';
 import { checkVolumeSize } from '../../../bands/format/geometry.ts';
 import type { BandInput } from '../../../bands/workers/tasks.ts';
+import { NbdClient } from '../../nbd/client/nbd-client.ts';
 import { describeEndpoint, formatNbdAddress, type NbdAddress, parseNbdAddress } from '../../nbd/nbd-address.ts';
-import { NbdClient } from '../../nbd/nbd-client.ts';
 import { BASE_ALLOCATION, DIRTY_BITMAP_PREFIX } from '../../nbd/protocol.ts';
 import type { DataMap } from '../data-map.ts';
 import type { ChangeSet, SessionToken, SourceDriver, SourceProbe, SourceView } from '../source.ts';

@@ -15,7 +15,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoOf, TimebandError } from '../../../bands/errors.ts';
 import { utf8 } from '../../../bands/format/bytes.ts';
 import { createDirectories, createDirectory, readRegularFile, replaceFile } from '../../../bands/store/files.ts';
-import { NbdClient } from '../../nbd/nbd-client.ts';
+import { NbdClient } from '../../nbd/client/nbd-client.ts';
 import { BASE_ALLOCATION, DIRTY_BITMAP_PREFIX } from '../../nbd/protocol.ts';
 import { notStarted, toolEnvironment, toolError } from './qemu-tools.ts';
 

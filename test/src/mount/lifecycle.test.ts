@@ -110,7 +110,7 @@ mountTest('SIGTERM while a file is open leaves the mount up and says so in the l
       .filter((name) => name.endsWith('.log'))
       .map((name) => readFileSync(scene.at('state', 'mounts', name), 'utf8'))
       .join('');
-  await until('the log tells of it', () => logs().includes('still mounted'));
+  await until('the log tells of it', () => logs().includes('still up'));
   t.true(scene.isReadable(fd, 7));
   closeSync(fd);
   kill(serverOf(scene), 'SIGTERM');

@@ -82,7 +82,7 @@ mountTest('SIGTERM to the process under an opened session is refused while the l
       .filter((name) => name.endsWith('.log'))
       .map((name) => readFileSync(scene.at('state', 'mounts', name), 'utf8'))
       .join('');
-  await until('the log tells of it', () => log().includes('still mounted'));
+  await until('the log tells of it', () => log().includes('still up'));
   t.is(filesDiffer(scene, scene.dir, 'files'), '');
   await scene.ok('close', scene.dir);
   await nothingLeft(t, scene);

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { ioError } from '../../../bands/errors.ts';
-import { createCursor } from '../../../bands/store/session-image.ts';
+import { createCursor } from '../../../bands/store/image.ts';
 import { PatientTree } from '../../../src/mount/patient-tree.ts';
 import { CONTENT, FakeTree } from '../../fuse/fake-tree.ts';
 import { codeOf } from '../../support/library.ts';

@@ -2,7 +2,7 @@
 import test from 'ava';
 import fc from 'fast-check';
 import { TimebandError } from '../../../bands/errors.ts';
-import { Coverage } from '../../../src/nbd/coverage.ts';
+import { Coverage } from '../../../src/nbd/client/coverage.ts';
 import * as handshake from '../../../src/nbd/handshake-codec.ts';
 import * as transmission from '../../../src/nbd/transmission-codec.ts';
 import { hex } from '../../support/bytes.ts';
@@ -29,6 +29,13 @@ test('every message decodes to what was encoded', (t) => {
     handshake.decodeMetaContextRequest,
   );
   check(fc.record({ id: u32, name: text }), handshake.encodeMetaContext, handshake.decodeMetaContext);
+  check(fc.record({ exportName: text, details: text }), handshake.encodeServerListing, handshake.decodeServerListing);
+  const info = fc.oneof(
+    fc.record({ kind: fc.constant('export' as const), sizeBytes: size, flags: u16 }),
+    fc.record({ kind: fc.constant('block size' as const), minimum: u32, preferred: u32, maximum: u32 }),
+    fc.record({ kind: fc.constantFrom('name' as const, 'description' as const), text }),
+  );
+  fc.assert(fc.property(info, (value) => t.deepEqual(handshake.decodeExportInfo(handshake.encodeExportInfo(value)), value)));
   check(fc.record({ flags: u16, command: u16, cookie, offset: size, length: u32 }), transmission.encodeRequest, transmission.decodeRequest);
   const skipMagic =
     <T>(decode: (bytes: Uint8Array) => T) =>

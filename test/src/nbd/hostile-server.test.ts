@@ -3,8 +3,8 @@ import { connect } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { TimebandError } from '../../../bands/errors.ts';
+import { NbdClient } from '../../../src/nbd/client/nbd-client.ts';
 import { encodeExportInfo, encodeMetaContext, encodeOptionReply } from '../../../src/nbd/handshake-codec.ts';
-import { NbdClient } from '../../../src/nbd/nbd-client.ts';
 import { BASE_ALLOCATION, CHUNK, COMMAND, OPTION, OPTION_ERROR, OPTION_REPLY } from '../../../src/nbd/protocol.ts';
 import {
   encodeBlockStatus,

@@ -1,7 +1,7 @@
 /** The client and a real server: qemu-nbd, with nbdinfo as a second opinion. */
 import test, { type ExecutionContext } from 'ava';
+import { NbdClient } from '../../../src/nbd/client/nbd-client.ts';
 import { encodeExportInfo, encodeOptionReply } from '../../../src/nbd/handshake-codec.ts';
-import { NbdClient } from '../../../src/nbd/nbd-client.ts';
 import { BASE_ALLOCATION, CHUNK, DIRTY_BITMAP_PREFIX, OPTION, OPTION_REPLY } from '../../../src/nbd/protocol.ts';
 import { encodeDataOffset } from '../../../src/nbd/transmission-codec.ts';
 import { fill, sameBytes } from '../../support/bytes.ts';

@@ -254,6 +254,7 @@ function mount(mountPoint: string): void {
     subtype: 'faulty',
     kernelCache: false,
     allowOther: false,
+    defaultPermissions: false,
   });
   const inherited = fuse._fuseOptions.bind(fuse);
   fuse._fuseOptions = () => `${inherited()},${OPTIONS}`;

@@ -59,7 +59,14 @@ function raiseReadAhead(directory: string): void {
 
 const directory = process.argv[2] ?? '';
 const Fuse = loadFuse();
-const fuse = new Fuse(directory, operations, { timeout: false, fsname: 'null', subtype: 'bench', kernelCache: true, allowOther: false });
+const fuse = new Fuse(directory, operations, {
+  timeout: false,
+  fsname: 'null',
+  subtype: 'bench',
+  kernelCache: true,
+  allowOther: false,
+  defaultPermissions: false,
+});
 const inherited = fuse._fuseOptions.bind(fuse);
 fuse._fuseOptions = () => {
   const own = inherited();

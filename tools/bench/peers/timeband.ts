@@ -60,6 +60,14 @@ export class TimebandPeer implements Peer {
     return this.command('unmount', directory, '--quiet');
   }
 
+  serveNbd(socket: string): Command {
+    return this.command('serve-nbd', VOLUME, '--socket', socket, '--quiet');
+  }
+
+  stopNbd(socket: string): Command {
+    return this.command('stop-nbd', socket, '--quiet');
+  }
+
   async mountedImage(directory: string, which: Which): Promise<string | undefined> {
     const names = await readdir(path.join(directory, VOLUME)).catch(() => []);
     const sessions = names.filter((name) => name !== 'latest').sort();

@@ -6,6 +6,7 @@ import { firstBackup, incrementalBackup, touchedBackup } from './backups.ts';
 import { deleteAll } from './delete.ts';
 import { hardlinks } from './hardlinks.ts';
 import { mountAll } from './mounts.ts';
+import { copyOverNbd } from './nbd.ts';
 import { rawLimits } from './raw-limits.ts';
 import { reflink } from './reflink.ts';
 import { restoreAll } from './restore.ts';
@@ -21,6 +22,7 @@ const STEPS: readonly (readonly [name: StepName, run: Step])[] = [
   ['incremental', incrementalBackup],
   ['restore', restoreAll],
   ['mount', mountAll],
+  ['nbd', copyOverNbd],
   ['verify', verifyAll],
   ['hardlinks', hardlinks],
   ['reflink', reflink],
@@ -28,7 +30,7 @@ const STEPS: readonly (readonly [name: StepName, run: Step])[] = [
   ['sessions', sessions],
 ];
 /** What these read must have been backed up. */
-const NEEDS_BACKUP: ReadonlySet<StepName> = new Set(['touched', 'incremental', 'restore', 'mount', 'verify']);
+const NEEDS_BACKUP: ReadonlySet<StepName> = new Set(['touched', 'incremental', 'restore', 'mount', 'nbd', 'verify']);
 
 /** Runs the steps that were asked for; a first backup that others need is made without a row. */
 export async function runSteps(context: BenchContext): Promise<void> {

@@ -60,6 +60,12 @@ export const networkTargets: readonly FuzzTarget[] = [
     samples: [{ exportName: 'work/private', infos: [0, 3] }],
     isLoose: true,
   }),
+  message('listing of an export', {
+    decode: handshake.decodeServerListing,
+    encode: handshake.encodeServerListing,
+    samples: [{ exportName: 'work/private', details: 'the newest session' }],
+    isLoose: true,
+  }),
   message('context request', {
     decode: decodeMetaContextRequest,
     encode: encodeMetaContextRequest,
@@ -71,6 +77,7 @@ export const networkTargets: readonly FuzzTarget[] = [
     samples: [
       handshake.encodeExportInfo({ kind: 'export', sizeBytes: 2 ** 40, flags: 0x1ff }),
       handshake.encodeExportInfo({ kind: 'block size', minimum: 1, preferred: 4096, maximum: 2 ** 25 }),
+      handshake.encodeExportInfo({ kind: 'description', text: 'the newest session' }),
     ],
     codes: ['SOURCE_INVALID'],
     decode(bytes) {

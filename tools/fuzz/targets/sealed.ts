@@ -10,6 +10,7 @@ import { crc32 } from '../../../bands/format/crc32.ts';
 import { CHUNK_BYTES, MIN_BAND_BYTES } from '../../../bands/format/geometry.ts';
 import { decodeName, encodeNames } from '../../../bands/format/names.ts';
 import { noblePrimitives } from '../../../bands/format/noble-primitives.ts';
+import { decodeOverlayHeader, encodeOverlayHeader } from '../../../bands/format/overlay.ts';
 import { CIPHER_NAMES, type CipherName, type Primitives } from '../../../bands/format/primitives.ts';
 import { openRecord, type RecordPlace, sealRecord } from '../../../bands/format/record.ts';
 import { FastRandom } from '../random.ts';
@@ -120,8 +121,18 @@ function namesTarget(): FuzzTarget {
   };
 }
 
+function overlayTarget(): FuzzTarget {
+  const volume = { volumeId: VOLUME, keys: { recordsKey: KEY } };
+  const header = { sessionId: '20261121T100000.123Z', manifestDigest: KEY, sizeBytes: 2 ** 40, salt: KEY };
+  const sealed = encodeOverlayHeader(volume, header, SALT);
+  return sealedTarget('header of an overlay', 'RECORD_CORRUPT', sealed, (bytes) => {
+    if (decodeOverlayHeader(volume, bytes).sizeBytes !== header.sizeBytes) throw broken('a header opens to what was sealed');
+  });
+}
+
 export const sealedTargets: readonly FuzzTarget[] = [
   recordTarget(),
+  overlayTarget(),
   ...CIPHER_NAMES.map((cipher) => bandTarget(cipher, nodePrimitives, 'node:crypto')),
   ...CIPHER_NAMES.map((cipher) => bandTarget(cipher, noblePrimitives, 'noble')),
   zstdTarget(),

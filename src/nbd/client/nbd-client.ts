@@ -3,12 +3,9 @@
  * way at once; replies are matched by their cookie. The server is not trusted: what it sends beyond what was asked for ends
  * the connection, and every request under way fails with it.
  */
-import { messageOf, TimebandError, withPath } from '../../bands/errors.ts';
-import { type NbdExport, negotiate } from './client-handshake.ts';
-import { Coverage } from './coverage.ts';
-import type { NbdEndpoint } from './nbd-address.ts';
-import { CHUNK, CHUNK_ERROR_BIT, CHUNK_FLAG_DONE, COMMAND, EXPORT_FLAG, errorName, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC } from './protocol.ts';
-import { SocketStream } from './socket-stream.ts';
+import { messageOf, TimebandError, withPath } from '../../../bands/errors.ts';
+import type { NbdEndpoint } from '../nbd-address.ts';
+import { CHUNK, CHUNK_ERROR_BIT, CHUNK_FLAG_DONE, COMMAND, EXPORT_FLAG, errorName, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC } from '../protocol.ts';
 import {
   CHUNK_HEADER_BYTES,
   type ChunkHeader,
@@ -23,8 +20,11 @@ import {
   encodeRequest,
   HOLE_BYTES,
   SIMPLE_REPLY_BYTES,
-} from './transmission-codec.ts';
-import { protocolError, WireReader } from './wire.ts';
+} from '../transmission-codec.ts';
+import { protocolError, WireReader } from '../wire.ts';
+import { type NbdExport, negotiate } from './client-handshake.ts';
+import { Coverage } from './coverage.ts';
+import { SocketStream } from './socket-stream.ts';
 
 /** A server that says nothing for so long, while it owes an answer, is given up. */
 const SILENCE_MS = 120_000;

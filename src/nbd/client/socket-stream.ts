@@ -1,8 +1,8 @@
 /** The bytes of a socket in the order of their coming, for one reader that says how many it wants. */
 import { connect, type Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
-import { errnoOf, messageOf, TimebandError } from '../../bands/errors.ts';
-import { describeEndpoint, MAX_SOCKET_PATH_BYTES, type NbdEndpoint } from './nbd-address.ts';
+import { errnoOf, messageOf, TimebandError } from '../../../bands/errors.ts';
+import { describeEndpoint, MAX_SOCKET_PATH_BYTES, type NbdEndpoint } from '../nbd-address.ts';
 
 /** What one call of the kernel may fill; it is then copied to where it belongs. */
 const RECEIVE_BYTES = 1_048_576;

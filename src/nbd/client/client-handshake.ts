@@ -1,5 +1,5 @@
 /** The client's side of the NBD handshake: from the greeting to an export that can be read. */
-import { TimebandError } from '../../bands/errors.ts';
+import { TimebandError } from '../../../bands/errors.ts';
 import {
   decodeExportInfo,
   decodeGreeting,
@@ -11,10 +11,10 @@ import {
   encodeOption,
   GREETING_BYTES,
   OPTION_REPLY_HEADER_BYTES,
-} from './handshake-codec.ts';
-import { DIRTY_BITMAP_PREFIX, HANDSHAKE_FLAG, INFO, MAX_PAYLOAD_BYTES, OPTION, OPTION_ERROR, OPTION_ERROR_BIT, OPTION_REPLY } from './protocol.ts';
+} from '../handshake-codec.ts';
+import { DIRTY_BITMAP_PREFIX, HANDSHAKE_FLAG, INFO, MAX_PAYLOAD_BYTES, OPTION, OPTION_ERROR, OPTION_ERROR_BIT, OPTION_REPLY } from '../protocol.ts';
+import { protocolError } from '../wire.ts';
 import type { SocketStream } from './socket-stream.ts';
-import { protocolError } from './wire.ts';
 
 /** A server that answers one option more often than this does not mean well. */
 const MAX_REPLIES = 1024;

@@ -1,5 +1,5 @@
 /** Which bytes of a request were answered: each exactly once, in any order. */
-import { protocolError } from './wire.ts';
+import { protocolError } from '../wire.ts';
 
 export class Coverage {
   readonly #start: number;

@@ -1,4 +1,4 @@
-/** Starting the process that serves a mount, and waiting until the mount is up or has failed. */
+/** Starting a process that serves something in the background, and waiting until it is up or has failed. */
 import { type ChildProcess, fork } from 'node:child_process';
 import { once } from 'node:events';
 import { open, readFile } from 'node:fs/promises';
@@ -10,7 +10,6 @@ import { type ProcessIdentity, processIdentity } from '../host.ts';
 import { wipeGrant } from '../keys/key-ring.ts';
 import { type ServeAnswer, type ServeMessage, WANTED } from './messages.ts';
 
-const SERVER = fileURLToPath(new URL('./server-main.js', import.meta.url));
 /** A server lives for days and makes little garbage: V8 and glibc need not set tens of megabytes aside for it. */
 const SMALL_NURSERY = '--max-semi-space-size=2';
 const FEW_ARENAS = '2';
@@ -18,16 +17,21 @@ const FEW_ARENAS = '2';
 const EXIT_WAIT_MS = 20_000;
 
 export interface StartOptions {
+  /** A module that calls `serveInBackground`. */
+  readonly program: URL;
+  /** What is served, for messages: a mount point, a socket. */
+  readonly path: string;
   readonly logFile: string;
-  /** Called with the process before it is told to mount, to note it. */
+  /** Called with the process before it is told what to serve, to note it. */
   readonly onStarted: (server: ProcessIdentity) => Promise<void>;
   readonly signal?: AbortSignal | undefined;
 }
 
 /** Wipes the key in `message`. @throws TimebandError as the server found it, MOUNT_FAILED with what it logged, or INTERRUPTED; the process has then ended */
-export async function startServer(message: ServeMessage, { logFile, onStarted, signal }: StartOptions): Promise<void> {
+export async function startServer<Request>(message: ServeMessage<Request>, options: StartOptions): Promise<void> {
+  const { logFile, onStarted, signal } = options;
   throwIfInterrupted(signal);
-  const child = await forkServer(logFile);
+  const child = await forkServer(fileURLToPath(options.program), logFile);
   const exit = once(child, 'exit').catch(() => undefined);
   const giveUp = (): void => hangUp(child);
   signal?.addEventListener('abort', giveUp);
@@ -37,7 +41,7 @@ export async function startServer(message: ServeMessage, { logFile, onStarted, s
     if (answer !== undefined && 'error' in answer) throw fromWireError(answer.error);
     if (answer === undefined || !(await tell(child, WANTED))) {
       throwIfInterrupted(signal);
-      throw await diedError(logFile, message.request.mountPoint);
+      throw await diedError(options);
     }
     child.unref();
   } catch (error) {
@@ -57,9 +61,9 @@ export function throwIfInterrupted(signal: AbortSignal | undefined): void {
   if (signal?.aborted === true) throw new TimebandError('interrupted.', { code: 'INTERRUPTED' });
 }
 
-async function forkServer(logFile: string): Promise<ChildProcess> {
+async function forkServer(program: string, logFile: string): Promise<ChildProcess> {
   await using log = await open(logFile, 'a', FILE_MODE);
-  const child = fork(SERVER, [], {
+  const child = fork(program, [], {
     detached: true,
     serialization: 'advanced',
     stdio: ['ignore', log.fd, log.fd, 'ipc'],
@@ -71,12 +75,12 @@ async function forkServer(logFile: string): Promise<ChildProcess> {
     await once(child, 'spawn');
     return child;
   } catch (error) {
-    throw ioError(error, 'start a process with', SERVER);
+    throw ioError(error, 'start a process with', program);
   }
 }
 
 /** Its answer; undefined if it ended without. */
-function ask(child: ChildProcess, message: ServeMessage): Promise<ServeAnswer | undefined> {
+function ask(child: ChildProcess, message: ServeMessage<unknown>): Promise<ServeAnswer | undefined> {
   return new Promise((resolve) => {
     child.once('message', (value: ServeAnswer) => resolve(value));
     child.once('exit', () => resolve(undefined));
@@ -87,22 +91,22 @@ function ask(child: ChildProcess, message: ServeMessage): Promise<ServeAnswer | 
 }
 
 /** @returns whether the process is there to be told */
-function tell(child: ChildProcess, message: ServeMessage | typeof WANTED): Promise<boolean> {
+function tell(child: ChildProcess, message: ServeMessage<unknown> | typeof WANTED): Promise<boolean> {
   return new Promise((resolve) => {
     if (child.connected) child.send(message, (error) => resolve(error === null));
     else resolve(false);
   });
 }
 
-/** A server that loses its channel before it is told that its mount is wanted takes it down, and ends. */
+/** A server that loses its channel before it is told that its service is wanted takes it down, and ends. */
 function hangUp(child: ChildProcess): void {
   if (child.connected) child.disconnect();
 }
 
-async function diedError(logFile: string, mountPoint: string): Promise<TimebandError> {
+async function diedError({ logFile, path }: StartOptions): Promise<TimebandError> {
   const text = (await readFile(logFile, 'utf8')).trim();
-  return new TimebandError(`the process that was to serve the mount ended at once${text === '' ? '' : `: ${text}`}`, {
+  return new TimebandError(`the process that was to serve ${path} ended at once${text === '' ? '' : `: ${text}`}`, {
     code: 'MOUNT_FAILED',
-    path: mountPoint,
+    path,
   });
 }

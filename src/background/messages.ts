@@ -1,0 +1,15 @@
+/** What the command line and a process that serves something in the background tell each other over the channel between them. */
+import type { WireError } from '../../bands/workers/tasks.ts';
+import type { KeyGrant } from '../keys/key-ring.ts';
+
+/** The key travels over the channel: never in arguments or the environment, where others could see it. */
+export interface ServeMessage<Request> {
+  readonly root: string;
+  readonly key: KeyGrant;
+  readonly request: Request;
+}
+
+export type ServeAnswer = { readonly isUp: true } | { readonly error: WireError };
+
+/** Said when the answer has come: from then on the service stays, whatever becomes of the command. */
+export const WANTED = 'wanted';

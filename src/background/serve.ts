@@ -1,0 +1,70 @@
+/**
+ * The process behind a mount or server in the background. It is told what to serve over its channel, answers once, and ends
+ * with the service. If the command does not say then that it wants it, it was killed or gave up: the service is taken down again.
+ */
+import { messageOf, TimebandError } from '../../bands/errors.ts';
+import { toWireError } from '../../bands/workers/tasks.ts';
+import { wipeGrant } from '../keys/key-ring.ts';
+import { Repository } from '../repository.ts';
+import { type ServeAnswer, type ServeMessage, WANTED } from './messages.ts';
+
+/** What is up. */
+export interface Service {
+  /** Settles when it is gone, whoever took it down. */
+  readonly gone: Promise<void>;
+  /** @throws TimebandError MOUNT_BUSY and it stays up */
+  down(): Promise<void>;
+}
+
+export type Serve<Request> = (repository: Repository, request: Request, log: (line: string) => void) => Promise<Service>;
+
+/** Waits for the command's message, and serves what it asks for. The whole of a program. */
+export function serveInBackground<Request>(serve: Serve<Request>): void {
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined); // a log that cannot be written ends no service
+  process.once('message', (message: ServeMessage<Request>) => {
+    run(serve, message).catch((error: unknown) => {
+      log(messageOf(error));
+      const known = error instanceof TimebandError ? error : new TimebandError(messageOf(error), { code: 'MOUNT_FAILED', cause: error });
+      answer({ error: toWireError(known) }, hangUp);
+    });
+  });
+}
+
+function log(line: string): void {
+  process.stderr.write(`${new Date().toISOString()} ${line}\n`);
+}
+
+/** Calls `done` when it is on its way; whether it arrives shows when the channel closes. */
+function answer(message: ServeAnswer, done: () => void = () => undefined): void {
+  if (process.connected) process.send?.(message, done);
+}
+
+/** Whether the command wants the service: not if it went away before it said so. */
+function isWanted(): Promise<boolean> {
+  return new Promise((resolve) => {
+    process.once('message', (message) => resolve(message === WANTED));
+    process.once('disconnect', () => resolve(false));
+    if (!process.connected) resolve(false);
+  });
+}
+
+function hangUp(): void {
+  if (process.connected) process.disconnect();
+}
+
+async function run<Request>(serve: Serve<Request>, { root, key, request }: ServeMessage<Request>): Promise<void> {
+  const repository = await Repository.open(root, key);
+  wipeGrant(key);
+  const service = await serve(repository, request, log);
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => takeDown(service));
+  const wanted = isWanted();
+  answer({ isUp: true });
+  if (!(await wanted)) takeDown(service);
+  hangUp();
+  await service.gone;
+  repository.close();
+}
+
+function takeDown(service: Service): void {
+  service.down().catch((error: unknown) => log(`still up: ${messageOf(error)}`));
+}
