@@ -93,11 +93,24 @@ export function ioError(error: unknown, what: string, path: string): TimebandErr
   return new TimebandError(`cannot ${what} ${path}: ${tail}`, { code, cause: error, path });
 }
 
+/** Whether this process or machine is out of descriptors or memory: that passes, and says nothing of the file it struck. */
+export function isShortage(error: unknown): boolean {
+  for (let at = error; at instanceof Error; at = at.cause) if (SHORTAGES.includes(errnoOf(at) ?? '')) return true;
+  return false;
+}
+
+const SHORTAGES: readonly string[] = ['EMFILE', 'ENFILE', 'ENOMEM'];
+
 const IO_ADVICE: Readonly<Record<string, { code: ErrorCode; text: string }>> = {
   ENOSPC: { code: 'NO_SPACE', text: 'the disk is full; make room and try again' },
   EDQUOT: { code: 'NO_SPACE', text: 'the disk quota is used up; make room and try again' },
   EACCES: { code: 'PERMISSION_DENIED', text: 'permission denied; check the owner and mode, or run as root' },
   EPERM: { code: 'PERMISSION_DENIED', text: 'not permitted; check the owner and mode, or run as root' },
-  EROFS: { code: 'PERMISSION_DENIED', text: 'the file system is read-only' },
-  EMFILE: { code: 'IO_ERROR', text: 'too many open files; raise the limit (ulimit -n)' },
+  EROFS: {
+    code: 'PERMISSION_DENIED',
+    text: 'the file system is read-only; mount it read-write (Linux makes one read-only when its disk fails: see dmesg) and try again',
+  },
+  EMFILE: { code: 'IO_ERROR', text: 'too many open files; raise the limit (ulimit -n) and try again' },
+  ENFILE: { code: 'IO_ERROR', text: 'this machine has too many open files; end other programs and try again' },
+  EIO: { code: 'IO_ERROR', text: 'the disk reports an error; look at it and its cable (dmesg), then try again' },
 };

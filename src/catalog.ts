@@ -1,6 +1,6 @@
 /**
- * The catalog: this machine's LevelDB database beside the repository. It caches index pages and manifests and remembers
- * sources and the newest session of each volume. All of it but the last can be rebuilt from the repository.
+ * The catalog: this machine's LevelDB database beside the repository. It caches index pages, manifests and what
+ * lists show of sessions, and remembers sources and the newest session of each volume. All of it but the last can be rebuilt from the repository.
  *
  * LevelDB lets one process in at a time, so the database is open only while something is asked of it: two syncs and a
  * mount take turns within milliseconds. A catalog that cannot be had is done without, never waited for long.
@@ -12,14 +12,13 @@ import type { Level } from 'level';
 import { messageOf } from '../bands/errors.ts';
 import { concat, equalBytes, toHex, utf8 } from '../bands/format/bytes.ts';
 import { DIGEST_BYTES } from '../bands/format/manifest.ts';
-import { createDirectories } from '../bands/store/files.ts';
+import { createDirectories, tryToRemove } from '../bands/store/files.ts';
 import type { PageCache } from '../bands/store/session-directory.ts';
 
 type Database = Level<string, Uint8Array>;
 
 const OPEN_ATTEMPTS = 60;
 const RETRY_MS = 25;
-const NEWLINE = 0x0a;
 /** The database is closed after this long without a request, so that others get their turn. */
 const IDLE_MS = 40;
 
@@ -42,13 +41,20 @@ export class Catalog {
   #idle: NodeJS.Timeout | undefined;
   #closing: Promise<void> = Promise.resolve();
   #hasWarned = false;
-  /** Another process has it now and then; any other failure is for good. */
+  /** Another process has it now and then; any other failure is for good, and so is having none. */
   #isUnusable = false;
 
   /** @param warn told once of each problem; a catalog never makes a command fail */
   constructor(stateDirectory: string, repositoryId: string, warn: (message: string) => void) {
     this.#directory = path.join(stateDirectory, repositoryId, 'catalog');
     this.#warn = warn;
+  }
+
+  /** One that keeps nothing and remembers nothing. */
+  static none(): Catalog {
+    const catalog = new Catalog('', '', () => undefined);
+    catalog.#isUnusable = true;
+    return catalog;
   }
 
   async #use<T>(run: (database: Database) => Promise<T>): Promise<T | undefined> {
@@ -107,7 +113,7 @@ export class Catalog {
     const database = this.#database;
     this.#database = undefined;
     await database?.then((opened) => opened.close()).catch(() => undefined); // it is damaged: closing may fail as well
-    await rm(`${this.#directory}.damaged`, { recursive: true, force: true });
+    await tryToRemove(`${this.#directory}.damaged`);
     await rename(this.#directory, `${this.#directory}.damaged`).catch(() => undefined); // somebody else has put it aside
   }
 
@@ -146,8 +152,9 @@ export class Catalog {
     await this.#use((database) => database.put(`source!${volumeId}`, utf8(JSON.stringify({ kind: source.kind, location: source.location }))));
   }
 
+  /** Durable when it returns: if a deletion outlives a power cut and this does not, the next sync takes it for a rollback. */
   async forgetNewest(volumeId: string): Promise<void> {
-    await this.#use((database) => database.del(`newest!${volumeId}`));
+    await this.#use((database) => database.del(`newest!${volumeId}`, { sync: true }));
   }
 
   async newest(volumeId: string): Promise<NewestSession | undefined> {
@@ -156,8 +163,10 @@ export class Catalog {
     return { sessionId: new TextDecoder().decode(value.subarray(DIGEST_BYTES)), manifestDigest: value.slice(0, DIGEST_BYTES) };
   }
 
-  async rememberNewest(volumeId: string, newest: NewestSession): Promise<void> {
-    await this.#use((database) => database.put(`newest!${volumeId}`, concat(newest.manifestDigest, utf8(newest.sessionId))));
+  /** With `isDurable`, durable when it returns, which an older session than was remembered has to be. */
+  async rememberNewest(volumeId: string, newest: NewestSession, { isDurable = false }: { readonly isDurable?: boolean } = {}): Promise<void> {
+    const value = concat(newest.manifestDigest, utf8(newest.sessionId));
+    await this.#use((database) => database.put(`newest!${volumeId}`, value, { sync: isDurable }));
   }
 
   /** Index pages of a volume's newest session, by page number; a page counts only under the digest that it is asked for. */
@@ -180,31 +189,46 @@ export class Catalog {
     if (puts.length > 0) await this.#use((database) => database.batch(puts));
   }
 
-  /** A manifest's plaintext, if it was kept for a file of exactly this stamp. */
-  async manifest(volumeId: string, sessionId: string, stamp: string): Promise<Uint8Array | undefined> {
-    const value = await this.#use((database) => database.get(`manifest!${volumeId}!${sessionId}`));
-    const prefix = utf8(`${stamp}\n`);
-    return value !== undefined && equalBytes(value.subarray(0, prefix.length), prefix) ? value.slice(prefix.length) : undefined;
+  /** What was kept of sessions for lists, by session id. */
+  async sessions(volumeId: string, sessionIds: readonly string[]): Promise<Map<string, Uint8Array>> {
+    const values = await this.#use((database) => database.getMany(sessionIds.map((id) => sessionKey(volumeId, id))));
+    const kept = new Map<string, Uint8Array>();
+    for (const [i, id] of sessionIds.entries()) {
+      const value = values?.[i];
+      if (value !== undefined) kept.set(id, value);
+    }
+    return kept;
   }
 
-  /** The plaintext that was kept last of a session's manifest, whatever file it was of. */
-  async anyManifest(volumeId: string, sessionId: string): Promise<Uint8Array | undefined> {
-    const value = await this.#use((database) => database.get(`manifest!${volumeId}!${sessionId}`));
-    const at = value?.indexOf(NEWLINE) ?? -1;
-    return at < 0 ? undefined : value?.slice(at + 1);
+  async rememberSessions(volumeId: string, kept: ReadonlyMap<string, Uint8Array>): Promise<void> {
+    await this.#putAll([...kept].map(([id, value]) => ({ key: sessionKey(volumeId, id), value })));
   }
 
-  /** Drops what was cached of a volume: manifests and index pages. What was seen and where it came from, is no cache and stays. */
+  /** The plaintext that was seen last of a session's manifest. */
+  async manifest(volumeId: string, sessionId: string): Promise<Uint8Array | undefined> {
+    return await this.#use((database) => database.get(`manifest!${volumeId}!${sessionId}`));
+  }
+
+  /** @param manifests plaintexts, by session id */
+  async rememberManifests(volumeId: string, manifests: ReadonlyMap<string, Uint8Array>): Promise<void> {
+    await this.#putAll([...manifests].map(([id, value]) => ({ key: `manifest!${volumeId}!${id}`, value })));
+  }
+
+  /** Drops what was cached of a volume: manifests, lists and index pages. What was seen and where it came from, is no cache and stays. */
   async dropCaches(volumeId: string): Promise<void> {
-    for (const kind of ['manifest', 'page']) {
+    for (const kind of ['manifest', 'session', 'page']) {
       const range = { gte: `${kind}!${volumeId}!`, lt: `${kind}!${volumeId}"` }; // '"' follows '!'
       await this.#use((database) => database.clear(range));
     }
   }
 
-  async rememberManifest(volumeId: string, sessionId: string, kept: { readonly stamp: string; readonly plain: Uint8Array }): Promise<void> {
-    await this.#use((database) => database.put(`manifest!${volumeId}!${sessionId}`, concat(utf8(`${kept.stamp}\n`), kept.plain)));
+  async #putAll(entries: readonly { readonly key: string; readonly value: Uint8Array }[]): Promise<void> {
+    if (entries.length > 0) await this.#use((database) => database.batch(entries.map((entry) => ({ type: 'put' as const, ...entry }))));
   }
+}
+
+function sessionKey(volumeId: string, sessionId: string): string {
+  return `session!${volumeId}!${sessionId}`;
 }
 
 function pageKey(volumeId: string, pageNumber: number): string {

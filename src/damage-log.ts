@@ -1,5 +1,5 @@
 /** Damage as it is met while a session is read: what counts as damage, where it lies, and how it is told. */
-import { TimebandError } from '../bands/errors.ts';
+import { isShortage, TimebandError } from '../bands/errors.ts';
 import { type ByteRange, bandLengthOf, ENTRIES_PER_PAGE, mergeRanges } from '../bands/format/geometry.ts';
 import type { SessionDirectory } from '../bands/store/session-directory.ts';
 
@@ -10,9 +10,9 @@ export interface DamagedRange extends ByteRange {
 
 const DAMAGE_CODES: ReadonlySet<string> = new Set(['BAND_CORRUPT', 'BAND_MISSING', 'RECORD_CORRUPT', 'RECORD_MISSING', 'IO_ERROR']);
 
-/** Whether reading the repository failed because of its files (and not because of a mistake or a full disk). */
+/** Whether reading the repository failed because of its files (and not because of a mistake, a full disk or too many open files). */
 export function isDamage(error: unknown): error is TimebandError {
-  return error instanceof TimebandError && DAMAGE_CODES.has(error.code);
+  return error instanceof TimebandError && DAMAGE_CODES.has(error.code) && !isShortage(error);
 }
 
 /** Collects the damaged ranges of a session. Unless the reader goes on after damage, it asks `mustStop` and ends with `throwIfStopped`. */

@@ -3,13 +3,12 @@
  * look first, and what not to build on; it proves nothing, so whoever reads a band goes by its seal all the same.
  */
 import { randomBytes } from 'node:crypto';
-import { rm } from 'node:fs/promises';
 import { TimebandError, withPath } from '../bands/errors.ts';
 import { equalBytes, toHex } from '../bands/format/bytes.ts';
 import { type DamagedBand, damagedListCodec, sortDamaged } from '../bands/format/damaged-list.ts';
 import type { ByteRange } from '../bands/format/geometry.ts';
 import { openRecord, RECORD_NONCE_BYTES, sealRecord } from '../bands/format/record.ts';
-import { readRegularFile, replaceFile, syncDirectory } from '../bands/store/files.ts';
+import { readRegularFile, removeFile, replaceFile, syncDirectory } from '../bands/store/files.ts';
 import type { SessionDirectory } from '../bands/store/session-directory.ts';
 import { type BandPool, shareBandKeys } from '../bands/workers/band-pool.ts';
 import { bandRange, DamageLog } from './damage-log.ts';
@@ -56,13 +55,13 @@ export async function changeDamagedList(
   await using _lock = await repository.lock({
     scope: `damaged-${volume.id}`,
     what: `the damaged list of volume "${volume.name}"`,
-    command: `damaged list of ${volume.name}`,
+    command: 'damaged list',
     attempts: LIST_LOCK_ATTEMPTS,
   });
   const before = options.isReset === true ? await readDamagedList(volume).catch(() => []) : await readDamagedList(volume);
   const after = sortDamaged(change(before));
   if (after.length === 0) {
-    await rm(volume.layout.damaged, { force: true });
+    await removeFile(volume.layout.damaged);
     await syncDirectory(volume.layout.root);
     return;
   }

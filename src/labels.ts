@@ -33,11 +33,11 @@ export async function replaceLabels(repository: Repository, session: LabelledSes
   await writeLabels(session, labels);
 }
 
-async function lockLabels(repository: Repository, { volume, sessionId }: LabelledSession): Promise<Lock> {
+async function lockLabels(repository: Repository, { volume }: LabelledSession): Promise<Lock> {
   return await repository.lock({
     scope: `labels-${volume.id}`,
     what: `the labels of volume "${volume.name}"`,
-    command: `label ${volume.name}@${sessionId}`,
+    command: 'label',
     attempts: LABELS_LOCK_ATTEMPTS,
   });
 }

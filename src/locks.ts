@@ -5,12 +5,22 @@
  * comes next.
  */
 import { randomBytes } from 'node:crypto';
-import { link, rename, rm } from 'node:fs/promises';
+import { link, rename } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ioError, TimebandError } from '../bands/errors.ts';
 import { utf8 } from '../bands/format/bytes.ts';
-import { createDirectory, listDirectory, readRegularFile, requireRealDirectory, TEMPORARY_PREFIX, writeNewFile } from '../bands/store/files.ts';
+import {
+  createDirectory,
+  listDirectory,
+  readRegularFile,
+  removeFile,
+  requireRealDirectory,
+  TEMPORARY_PREFIX,
+  tryToRemove,
+  writeNewFile,
+} from '../bands/store/files.ts';
+import { removeTree } from './deletion/trash.ts';
 import { currentProcess, type ProcessIdentity, stateOf } from './host.ts';
 
 /** Who holds a lock. */
@@ -27,6 +37,8 @@ export interface FoundLock {
 
 /** Scope and a random part; nothing else in the folder is ours to look at or remove. */
 const LOCK_NAME = /^[\w-]+\.[\w-]+\.json$/;
+/** One that is being written, or whose taker was killed while it was. */
+const UNFINISHED_NAME = new RegExp(`^\\${TEMPORARY_PREFIX}[0-9a-f]{16}$`);
 const MAX_LOCK_BYTES = 4096;
 const ATTEMPTS = 5;
 const MAX_BACKOFF_MS = 60;
@@ -38,7 +50,7 @@ export interface LockRequest {
   readonly scope: string;
   /** The same for people: `volume "work/private"`. */
   readonly what: string;
-  /** The command that asks, for the message of whoever is refused. */
+  /** The command that asks, for the message of whoever is refused: a word, no names, as everybody can read it who has the repository. */
   readonly command: string;
   /** How often to try: more for a lock that is only ever held for moments. */
   readonly attempts?: number;
@@ -70,18 +82,19 @@ export class Lock {
     const waiting = new Waiting(request);
     for (let attempt = 1; ; attempt++) {
       const file = await announce(directory, request);
-      const other = (await listLocks(directory, against)).find((lock) => lock.file !== file && isHeld(lock));
+      const other = await findOther(directory, against, file);
       if (other === undefined) {
         await removeStale(directory, request.scope, file);
         return new Lock(file);
       }
-      await rm(file, { force: true });
+      await removeFile(file);
       await waiting.again(attempt, () => lockedError(other, request)); // the other may be stepping back at this moment, too
     }
   }
 
+  /** What was done under the lock is done: one that cannot be removed ends with this process. */
   async release(): Promise<void> {
-    await rm(this.#file, { force: true });
+    await tryToRemove(this.#file);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -109,6 +122,16 @@ class Waiting {
   }
 }
 
+/** Who else holds a lock of the scope. */
+async function findOther(directory: string, scope: string, own: string): Promise<FoundLock | undefined> {
+  try {
+    return (await listLocks(directory, scope)).find((lock) => lock.file !== own && isHeld(lock));
+  } catch (error) {
+    await tryToRemove(own);
+    throw error;
+  }
+}
+
 async function announce(directory: string, request: LockRequest): Promise<string> {
   const unique = randomBytes(8).toString('hex');
   const holder: LockHolder = { ...currentProcess(), command: request.command, since: new Date().toISOString() };
@@ -118,7 +141,7 @@ async function announce(directory: string, request: LockRequest): Promise<string
     await writeNewFile(temporary, utf8(`${JSON.stringify(holder)}\n`));
     await rename(temporary, file);
   } catch (error) {
-    await rm(temporary, { force: true });
+    await tryToRemove(temporary);
     if (error instanceof TimebandError && error.code === 'NO_SPACE') return await announceWithoutSpace(directory, file);
     throw ioError(error, 'write the lock', file);
   }
@@ -143,17 +166,31 @@ function isHeld(lock: FoundLock): boolean {
   return lock.holder === undefined || stateOf(lock.holder) !== 'gone';
 }
 
-/** Removes the locks of `scope` whose processes are gone. Safe at any time: a dead process takes no lock again. */
+/** Removes the locks of `scope`, and the unfinished ones, whose processes are gone, as far as that goes: they keep nobody out. Safe at any time: a dead process takes no lock again. */
 async function removeStale(directory: string, scope: string, except: string): Promise<void> {
-  for (const lock of await listLocks(directory, scope)) if (lock.file !== except && !isHeld(lock)) await rm(lock.file, { force: true });
+  const locks = await Promise.all([listLocks(directory, scope), listUnfinished(directory)]).catch(() => []);
+  for (const lock of locks.flat()) if (lock.file !== except && !isHeld(lock)) await tryToRemove(lock.file);
 }
 
 /** The locks of a scope, or all of them. */
 export async function listLocks(directory: string, scope?: string): Promise<FoundLock[]> {
   const names = await listDirectory(directory);
-  const wanted = names.filter((name) => LOCK_NAME.test(name) && (scope === undefined || name.startsWith(`${scope}.`)));
+  return await readLocks(
+    directory,
+    names.filter((name) => LOCK_NAME.test(name) && (scope === undefined || name.startsWith(`${scope}.`))),
+  );
+}
+
+async function listUnfinished(directory: string): Promise<FoundLock[]> {
+  return await readLocks(
+    directory,
+    (await listDirectory(directory)).filter((name) => UNFINISHED_NAME.test(name)),
+  );
+}
+
+async function readLocks(directory: string, names: readonly string[]): Promise<FoundLock[]> {
   const locks: FoundLock[] = [];
-  for (const name of wanted) {
+  for (const name of names) {
     const lock = await readLock(path.join(directory, name));
     if (lock !== undefined) locks.push(lock);
   }
@@ -195,10 +232,11 @@ function lockedError({ holder, file }: FoundLock, request: LockRequest): Timeban
 export async function breakLocks(directory: string): Promise<{ readonly removed: FoundLock[]; readonly kept: FoundLock[] }> {
   const removed: FoundLock[] = [];
   const kept: FoundLock[] = [];
+  const isRunning = ({ holder }: FoundLock): boolean => holder !== undefined && stateOf(holder) === 'running';
+  for (const lock of await listUnfinished(directory)) if (!isRunning(lock)) await removeTree(lock.file);
   for (const lock of await listLocks(directory)) {
-    const isRunning = lock.holder !== undefined && stateOf(lock.holder) === 'running';
-    if (!isRunning) await rm(lock.file, { force: true, recursive: true }); // whatever stands there; links are not followed
-    (isRunning ? kept : removed).push(lock);
+    if (!isRunning(lock)) await removeTree(lock.file); // whatever stands there; links are not followed
+    (isRunning(lock) ? kept : removed).push(lock);
   }
   return { removed, kept };
 }

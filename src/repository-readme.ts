@@ -2,7 +2,8 @@
 export const REPOSITORY_README = `This folder is a Timeband repository: encrypted backups of disk images.
 
   repository.json   what this is; public
-  keys/             the passphrase's key slots. Without this folder nothing can be read: keep a copy elsewhere.
+  keys/             the key slots: what passphrase, key file or recovery phrase opens this. Without this folder nothing can
+                    be read: keep a copy elsewhere.
   volumes/          one folder a volume, in it one folder a session (a point in time)
   recover.py        reads all of this without Timeband, see below
   trash/, locks/    work in progress
@@ -18,7 +19,7 @@ Without the key: timeband --repo . check --no-key
 Without Timeband
 ----------------
 
-You need the passphrase, this folder, and a computer with Python 3.8 or newer. On Debian or Ubuntu, as root:
+You need the passphrase (or a key file, or a recovery phrase of 24 words), this folder, and a computer with Python 3.8 or newer. On Debian or Ubuntu, as root:
 
     apt install python3-cryptography python3-zstandard
 
@@ -26,7 +27,8 @@ You need the passphrase, this folder, and a computer with Python 3.8 or newer. O
 this folder (if others can write to it, take recover.py from a copy that you trust instead: it asks for your passphrase;
 "python3 recover.py list FOLDER" reads any folder):
 
- 1. See what there is. It asks for the passphrase.
+ 1. See what there is. It asks for the passphrase; say "--key-file FILE" after "list" if you have a key file instead, or
+    "--recovery-phrase" if you have 24 words. (The same goes for the other commands.)
 
         python3 recover.py list
 

@@ -1,54 +1,46 @@
-/** The repository: making one, opening it, and finding its volumes. */
+/** The repository: opening it, and finding its volumes. */
 import { randomBytes } from 'node:crypto';
-import { constants } from 'node:fs';
-import { link, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { rename } from 'node:fs/promises';
 import path from 'node:path';
-import { nodePrimitives } from '../bands/crypto/node-primitives.ts';
-import { errnoOf, ioError, messageOf, TimebandError, withPath } from '../bands/errors.ts';
-import { equalBytes, fromHex, toHex, utf8 } from '../bands/format/bytes.ts';
+import { errnoOf, ioError, TimebandError, withPath } from '../bands/errors.ts';
+import { equalBytes, fromHex, toHex } from '../bands/format/bytes.ts';
 import { DEFAULT_BAND_BYTES, isBandBytes } from '../bands/format/geometry.ts';
-import { DEFAULT_SCRYPT, type ScryptParameters } from '../bands/format/key-slot.ts';
-import { deriveVolumeKey, deriveVolumeKeys, ID_BYTES, wipeKeys } from '../bands/format/keys.ts';
-import { type CipherName, KEY_BYTES } from '../bands/format/primitives.ts';
+import { ID_BYTES, wipeKeys } from '../bands/format/keys.ts';
 import { openRecord, RECORD_NONCE_BYTES, sealRecord } from '../bands/format/record.ts';
-import { type RepositoryConfig, repositoryConfigCodec } from '../bands/format/repository-config.ts';
+import type { RepositoryConfig } from '../bands/format/repository-config.ts';
+import type { VolumeKey } from '../bands/format/volume-key.ts';
 import { checkVolumeName, type VolumeRecord, volumeRecordCodec } from '../bands/format/volume-record.ts';
 import {
   createDirectory,
-  DIRECTORY_MODE,
   listDirectory,
   listRequiredDirectory,
   readRegularFile,
   replaceFile,
   requireRealDirectory,
-  statIfPresent,
   syncDirectory,
   TEMPORARY_PREFIX,
+  tryToRemove,
   writeNewFile,
 } from '../bands/store/files.ts';
 import type { PageCache, VolumeContext } from '../bands/store/session-directory.ts';
-import { addPassphraseSlot, openMasterKey } from './key-slots.ts';
+import { moveToTrash, removeTree } from './deletion/trash.ts';
+import { type InitOptions, initRepository } from './init-repository.ts';
+import { type KeyGrant, KeyRing } from './keys/key-ring.ts';
+import { openMasterKey } from './keys/open-slots.ts';
+import { type OfferedSecret, SlotSecret } from './keys/slot-secret.ts';
 import { type RepositoryLayout, repositoryLayout, volumeLayout } from './layout.ts';
 import { Lock, type LockRequest } from './locks.ts';
-import { readRecoveryScript } from './recovery-script.ts';
-import { REPOSITORY_README } from './repository-readme.ts';
+import { type ReadConfig, readConfig } from './repository-config.ts';
 import { Volume } from './volume.ts';
 
 const MAX_SMALL_FILE_BYTES = 65_536;
+/** A volume that is being made, or whose maker was killed. */
+const UNFINISHED_VOLUME = new RegExp(`^\\${TEMPORARY_PREFIX}[0-9a-f]+$`);
 /** Making a volume takes milliseconds: worth some seconds of waiting. */
 const VOLUMES_LOCK_ATTEMPTS = 200;
 
-export interface InitOptions {
-  readonly passphrase: string;
-  readonly cipher?: CipherName | undefined;
-  /** How much work a guess at the passphrase costs. */
-  readonly scrypt?: ScryptParameters;
-  /** Take over the master key and the cipher of this one, so that sessions can be copied between the two as they are. */
-  readonly sameKeysAs?: Repository | undefined;
-}
-
-/** What opens a repository: a passphrase, or the master key itself (kept by the caller). */
-export type Unlock = { readonly passphrase: string } | { readonly masterKey: Uint8Array };
+/** What opens a repository, or one volume of it: what people have, or the key itself (of which a copy is kept). */
+export type Unlock = OfferedSecret | KeyGrant;
 
 export interface OpenOptions {
   /** Gives each volume a cache of its index pages. */
@@ -67,14 +59,20 @@ export interface DamagedVolume {
 export class Repository {
   readonly layout: RepositoryLayout;
   readonly config: RepositoryConfig;
-  readonly #masterKey: Uint8Array;
+  /** SHA-256 of repository.json, to which keys are bound. */
+  readonly configDigest: Uint8Array;
+  /** The key slot that was opened, 16 hex digits; undefined if the key itself was given. */
+  readonly openedSlotId: string | undefined;
+  readonly #keys: KeyRing;
   readonly #options: OpenOptions;
 
-  private constructor(layout: RepositoryLayout, config: RepositoryConfig, secret: { masterKey: Uint8Array; options: OpenOptions }) {
+  private constructor(layout: RepositoryLayout, read: ReadConfig, opened: { keys: KeyRing; slotId: string | undefined; options: OpenOptions }) {
     this.layout = layout;
-    this.config = config;
-    this.#masterKey = secret.masterKey;
-    this.#options = secret.options;
+    this.config = read.config;
+    this.configDigest = read.digest;
+    this.openedSlotId = opened.slotId;
+    this.#keys = opened.keys;
+    this.#options = opened.options;
   }
 
   /**
@@ -82,63 +80,47 @@ export class Repository {
    * @throws TimebandError REPOSITORY_EXISTS, TARGET_INVALID (not empty), UNSUPPORTED (no hardlinks there)
    */
   static async init(root: string, options: InitOptions): Promise<RepositoryConfig> {
-    const layout = repositoryLayout(path.resolve(root));
-    const recoveryScript = await readRecoveryScript();
-    const isNewRoot = await prepareRoot(layout);
-    const made: string[] = [];
-    try {
-      for (const directory of [layout.keys, layout.volumes, layout.trash, layout.locks]) {
-        await createDirectory(directory);
-        made.push(directory);
-      }
-      await tryHardlink(layout.locks);
-      const config: RepositoryConfig = {
-        id: randomBytes(ID_BYTES),
-        cipher: options.sameKeysAs?.config.cipher ?? options.cipher ?? 'aes-256-gcm',
-        createdMs: Date.now(),
-      };
-      const bytes = repositoryConfigCodec.encode(config);
-      const masterKey = options.sameKeysAs?.exportMasterKey() ?? randomBytes(KEY_BYTES);
-      await addPassphraseSlot(layout.keys, options.passphrase, {
-        masterKey,
-        configDigest: nodePrimitives.sha256(bytes),
-        scrypt: options.scrypt ?? DEFAULT_SCRYPT,
-      });
-      wipeKeys(masterKey);
-      made.push(layout.readme);
-      await writeNewFile(layout.readme, utf8(REPOSITORY_README));
-      made.push(layout.recoveryScript);
-      await writeNewFile(layout.recoveryScript, recoveryScript);
-      made.push(layout.config);
-      await replaceFile(layout.config, bytes); // the last file makes it a repository
-      if (isNewRoot) await syncDirectory(path.dirname(layout.root));
-      return config;
-    } catch (error) {
-      for (const one of made) await rm(one, { recursive: true, force: true });
-      throw error;
-    }
+    return await initRepository(root, options);
   }
 
   /** @throws TimebandError REPOSITORY_NOT_FOUND, REPOSITORY_VERSION, REPOSITORY_CORRUPT, WRONG_KEY */
   static async open(root: string, unlock: Unlock, options: OpenOptions = {}): Promise<Repository> {
     const layout = repositoryLayout(path.resolve(root));
-    const { config, digest } = await readConfig(layout);
-    const masterKey = 'masterKey' in unlock ? Uint8Array.from(unlock.masterKey) : await openMasterKey(layout.keys, unlock.passphrase, digest);
-    return new Repository(layout, config, { masterKey, options });
+    const read = await readConfig(layout);
+    if ('masterKey' in unlock || 'volumeKey' in unlock) {
+      if ('volumeKey' in unlock) requireOwnKey(layout, unlock.volumeKey, read.digest);
+      return new Repository(layout, read, { keys: new KeyRing(unlock), slotId: undefined, options });
+    }
+    using secret = SlotSecret.of(unlock);
+    const { masterKey, slotId } = await openMasterKey(layout.keys, secret, read.digest);
+    const keys = new KeyRing({ masterKey });
+    wipeKeys(masterKey);
+    return new Repository(layout, read, { keys, slotId, options });
   }
 
   get id(): string {
     return toHex(this.config.id);
   }
 
-  /** A copy of the master key, for a process of ours that goes on with this repository. */
-  exportMasterKey(): Uint8Array {
-    return this.#masterKey.slice();
+  /** A copy of the key that this was opened with, for a process of ours that goes on with this repository; the caller wipes it. */
+  exportKey(): KeyGrant {
+    return this.#keys.copyGrant();
+  }
+
+  /** The key of one volume, for somebody who is to have that volume and nothing else; the caller wipes it. */
+  exportVolumeKey({ context: { volumeId } }: Volume): VolumeKey {
+    return { configDigest: this.configDigest, volumeId, key: this.#keys.copyVolumeKey(volumeId) };
+  }
+
+  /** @throws TimebandError WRONG_KEY if this was opened with the key of one volume */
+  #requireMasterKey(what: string): void {
+    if (this.#keys.onlyVolumeId === undefined) return;
+    throw new TimebandError(`a volume key cannot ${what}: it opens its one volume and sees no others. Use the passphrase.`, { code: 'WRONG_KEY' });
   }
 
   /** Whether what one of the two has sealed, the other opens: bands, pages and records of a volume are the same bytes in both. */
   hasSameKeysAs(other: Repository): boolean {
-    return this.config.cipher === other.config.cipher && equalBytes(this.#masterKey, other.#masterKey);
+    return this.config.cipher === other.config.cipher && this.#keys.equals(other.#keys);
   }
 
   /** The volumes by name, and those whose record is damaged. @throws TimebandError RECORD_MISSING (the folder of the volumes), IO_ERROR */
@@ -181,6 +163,11 @@ export class Repository {
     const { volumes, damaged } = await this.listVolumes();
     const found = volumes.find((volume) => volume.name === name);
     if (found !== undefined) return found;
+    const only = this.#keys.onlyVolumeId;
+    if (only !== undefined && damaged.length === 0) {
+      const opens = volumes[0] === undefined ? 'which is not in this repository' : `"${volumes[0].name}"`;
+      throw new TimebandError(`the volume key does not open a volume "${name}": it is that of volume ${only}, ${opens}.`, { code: 'WRONG_KEY' });
+    }
     const known = volumes.length === 0 ? 'It has none yet' : `It has: ${volumes.map((volume) => volume.name).join(', ')}`;
     const tail = damaged.length === 0 ? '' : ` (${damaged.length} more cannot be read: run "timeband check")`;
     throw new TimebandError(`no volume "${name}" in ${this.layout.root}. ${known}${tail}.`, {
@@ -198,11 +185,12 @@ export class Repository {
     options: { readonly bandBytes?: number; readonly note?: string; readonly copyOf?: Volume | undefined } = {},
   ): Promise<Volume> {
     checkVolumeName(name);
+    this.#requireMasterKey(`make a volume "${name}"`);
     const { copyOf } = options;
     const bandBytes = copyOf?.record.bandBytes ?? options.bandBytes ?? DEFAULT_BAND_BYTES;
     if (!isBandBytes(bandBytes))
       throw new TimebandError(`a band size of ${bandBytes} bytes is not possible: use a power of two from 256K to 64M.`, { code: 'USAGE' });
-    await using _lock = await this.#lockList(`create volume ${name}`);
+    await using _lock = await this.#lockList('create volume');
     const { volumes, damaged } = await this.listVolumes();
     if (volumes.some((volume) => volume.name === name)) throw new TimebandError(`volume "${name}" exists already.`, { code: 'VOLUME_EXISTS' });
     if (damaged[0] !== undefined) {
@@ -214,6 +202,7 @@ export class Repository {
         },
       );
     }
+    await this.#removeUnfinished();
     const volumeId = copyOf?.context.volumeId ?? randomBytes(ID_BYTES);
     const record: VolumeRecord =
       copyOf === undefined ? { name, bandBytes, createdMs: Date.now(), note: options.note ?? '' } : { ...copyOf.record, name };
@@ -221,11 +210,16 @@ export class Repository {
     const sealed = sealVolumeRecord(context, record);
     const temporary = path.join(this.layout.volumes, `${TEMPORARY_PREFIX}${randomBytes(8).toString('hex')}`);
     const final = path.join(this.layout.volumes, toHex(volumeId));
-    await createDirectory(temporary);
-    for (const part of ['sessions', 'incoming']) await createDirectory(path.join(temporary, part));
-    await writeNewFile(path.join(temporary, 'volume'), sealed);
-    await syncDirectory(temporary);
-    await rename(temporary, final);
+    try {
+      await createDirectory(temporary);
+      for (const part of ['sessions', 'incoming']) await createDirectory(path.join(temporary, part));
+      await writeNewFile(path.join(temporary, 'volume'), sealed);
+      await syncDirectory(temporary);
+      await rename(temporary, final);
+    } catch (error) {
+      await tryToRemove(temporary);
+      throw ioError(error, 'make the volume', final);
+    }
     await syncDirectory(this.layout.volumes);
     return new Volume(final, record, { context, pageCache: this.#options.pageCacheFor?.(toHex(volumeId)) });
   }
@@ -243,13 +237,20 @@ export class Repository {
 
   /** Replaces a volume's record by what `change` makes of it: its name, its note. @throws TimebandError VOLUME_EXISTS, USAGE, LOCKED */
   async changeVolume(volume: Volume, change: (record: VolumeRecord) => VolumeRecord): Promise<VolumeRecord> {
-    await using _lock = await this.#lockList(`change volume ${volume.name}`);
+    await using _lock = await this.#lockList('change volume');
     const record = change(volume.record);
     checkVolumeName(record.name);
+    if (record.name !== volume.name) this.#requireMasterKey('give a volume another name');
     if (record.name !== volume.name && (await this.listVolumes()).volumes.some(({ name }) => name === record.name))
       throw new TimebandError(`volume "${record.name}" exists already; nothing was changed.`, { code: 'VOLUME_EXISTS' });
     await replaceFile(volume.layout.record, sealVolumeRecord(volume.context, record));
     return record;
+  }
+
+  /** Removes volumes that a killed process was making. The caller holds the lock of the list. */
+  async #removeUnfinished(): Promise<void> {
+    const names = (await listRequiredDirectory(this.layout.volumes)).filter((name) => UNFINISHED_VOLUME.test(name));
+    for (const name of names) await removeTree(path.join(this.layout.volumes, name));
   }
 
   /** What a volume's sealed record says. @param id its folder's name @throws TimebandError RECORD_CORRUPT */
@@ -261,7 +262,7 @@ export class Repository {
   /** Puts a record into the place of one that cannot be read. @throws TimebandError VOLUME_EXISTS, USAGE, LOCKED */
   async replaceVolumeRecord(id: string, record: VolumeRecord): Promise<void> {
     checkVolumeName(record.name);
-    await using _lock = await this.#lockList(`repair volume ${id}`);
+    await using _lock = await this.#lockList('repair volume');
     if ((await this.listVolumes()).volumes.some(({ name }) => name === record.name))
       throw new TimebandError(`volume "${record.name}" exists already; the record of ${id} was left as it is.`, { code: 'VOLUME_EXISTS' });
     await replaceFile(this.#recordPath(id), sealVolumeRecord(this.volumeContext(id, record.bandBytes), record));
@@ -275,15 +276,19 @@ export class Repository {
     return await this.lock({ ...LIST_LOCK, command, attempts: VOLUMES_LOCK_ATTEMPTS });
   }
 
-  /** Removes a volume that has no session and nothing that a sync could go on with: what a first sync that failed leaves. */
+  /**
+   * Removes a volume that has no session and nothing that a sync could go on with: what a first sync that failed leaves. One
+   * without its record would be a damaged volume, so it goes at once.
+   */
   async removeEmptyVolume(volume: Volume): Promise<void> {
     if ((await volume.sessionIds()).length > 0 || (await listDirectory(volume.layout.incoming)).length > 0) return;
-    await rm(volume.layout.root, { recursive: true, force: true });
-    await syncDirectory(this.layout.volumes);
+    for (const moved of await moveToTrash(this.layout.trash, [volume.layout.root])) await removeTree(moved);
   }
 
   async #volumeIds(): Promise<string[]> {
-    return (await listRequiredDirectory(this.layout.volumes)).filter((name) => fromHex(name, ID_BYTES) !== undefined).sort();
+    const only = this.#keys.onlyVolumeId;
+    const ids = (await listRequiredDirectory(this.layout.volumes)).filter((name) => fromHex(name, ID_BYTES) !== undefined).sort();
+    return only === undefined ? ids : ids.filter((id) => id === only);
   }
 
   async #openVolume(id: string): Promise<Volume> {
@@ -305,19 +310,17 @@ export class Repository {
 
   /** Keys of a volume that is not there: for measuring what a first sync would store. */
   temporaryContext(bandBytes: number = DEFAULT_BAND_BYTES): VolumeContext {
+    this.#requireMasterKey('make a volume');
     return this.#contextOf(randomBytes(ID_BYTES), bandBytes);
   }
 
   #contextOf(volumeId: Uint8Array, bandBytes: number): VolumeContext {
-    const volumeKey = deriveVolumeKey(this.#masterKey, volumeId);
-    const keys = deriveVolumeKeys(volumeKey, volumeId);
-    wipeKeys(volumeKey);
-    return { volumeId, cipher: this.config.cipher, bandBytes, keys };
+    return { volumeId, cipher: this.config.cipher, bandBytes, keys: this.#keys.keysOf(volumeId) };
   }
 
-  /** Overwrites the master key. */
+  /** Overwrites all keys; volumes and sessions of it cannot be used any more. */
   close(): void {
-    wipeKeys(this.#masterKey);
+    this.#keys.wipe();
   }
 
   [Symbol.dispose](): void {
@@ -325,103 +328,20 @@ export class Repository {
   }
 }
 
+/** @throws TimebandError WRONG_KEY */
+function requireOwnKey({ root }: RepositoryLayout, { configDigest }: VolumeKey, digest: Uint8Array): void {
+  if (equalBytes(configDigest, digest)) return;
+  throw new TimebandError(`the volume key is not of the repository ${root}, or its repository.json was changed since the key was exported.`, {
+    code: 'WRONG_KEY',
+    path: root,
+  });
+}
+
 /** What a disk says of a file that it cannot give back, while others are well: an I/O error, a damaged inode, a checksum that differs. */
 const LOST_FILE: ReadonlySet<string | undefined> = new Set(['EIO', 'EUCLEAN', 'EBADMSG']);
 
 function isDamage(error: unknown): error is TimebandError {
   return error instanceof TimebandError && (/^(RECORD|REPOSITORY)_/.test(error.code) || LOST_FILE.has(errnoOf(error.cause)));
-}
-
-/** Makes the folder, or sees that it is empty. @returns whether it was made */
-async function prepareRoot(layout: RepositoryLayout): Promise<boolean> {
-  try {
-    await mkdir(layout.root, { mode: DIRECTORY_MODE });
-    return true;
-  } catch (error) {
-    if (errnoOf(error) !== 'EEXIST') throw ioError(error, 'make the folder', layout.root);
-  }
-  if ((await statIfPresent(layout.config)) !== undefined) {
-    throw new TimebandError(`${layout.root} is a Timeband repository already; nothing was changed.`, {
-      code: 'REPOSITORY_EXISTS',
-      path: layout.root,
-    });
-  }
-  let names: string[];
-  try {
-    names = await readdir(layout.root);
-  } catch (error) {
-    throw ioError(error, 'look into', layout.root);
-  }
-  if (names.some((name) => name !== 'lost+found')) {
-    throw new TimebandError(`${layout.root} is not empty and not a repository; nothing was changed. Name a new or an empty folder.`, {
-      code: 'TARGET_INVALID',
-      path: layout.root,
-    });
-  }
-  return false;
-}
-
-/** Sessions are hardlinks: a file system without them (FAT, some network mounts) is refused at once. */
-async function tryHardlink(directory: string): Promise<void> {
-  const one = path.join(directory, `${TEMPORARY_PREFIX}link-1`);
-  const two = path.join(directory, `${TEMPORARY_PREFIX}link-2`);
-  try {
-    await writeNewFile(one, new Uint8Array(1));
-    await link(one, two);
-  } catch (cause) {
-    throw new TimebandError(
-      `the file system of ${directory} has no hardlinks (${messageOf(cause)}); put the repository on ext4, XFS, btrfs or ZFS.`,
-      {
-        code: 'UNSUPPORTED',
-        cause,
-        path: directory,
-      },
-    );
-  } finally {
-    await rm(one, { force: true });
-    await rm(two, { force: true });
-  }
-}
-
-/** Reads repository.json without any key. @throws TimebandError REPOSITORY_NOT_FOUND, REPOSITORY_VERSION, REPOSITORY_CORRUPT */
-export async function readConfig(layout: RepositoryLayout): Promise<{ readonly config: RepositoryConfig; readonly digest: Uint8Array }> {
-  let bytes: Uint8Array;
-  try {
-    await (await open(layout.root, constants.O_RDONLY | constants.O_DIRECTORY)).close();
-    bytes = await readRegularFile(layout.config, { maxBytes: MAX_SMALL_FILE_BYTES, what: 'repository.json' });
-  } catch (cause) {
-    if (errnoOf(cause) !== 'ENOENT' && errnoOf(cause) !== 'ENOTDIR' && !(cause instanceof TimebandError && cause.code === 'RECORD_MISSING'))
-      throw ioError(cause, 'open the repository', layout.root);
-    throw new TimebandError(
-      `no Timeband repository at ${layout.root}. Make one with "timeband init", or name another with --repo or TIMEBAND_REPO.`,
-      {
-        code: 'REPOSITORY_NOT_FOUND',
-        cause,
-        path: layout.root,
-      },
-    );
-  }
-  try {
-    return { config: repositoryConfigCodec.decode(bytes), digest: nodePrimitives.sha256(bytes) };
-  } catch (cause) {
-    throw configError(bytes, layout.config, cause);
-  }
-}
-
-function configError(bytes: Uint8Array, file: string, cause: unknown): TimebandError {
-  const version = /"format": "timeband-repository",\s+"version": (\d+)/.exec(new TextDecoder().decode(bytes))?.[1];
-  if (version !== undefined && Number(version) > 1) {
-    return new TimebandError(`${file}: the repository has format version ${version}; this program knows version 1. Use a newer Timeband.`, {
-      code: 'REPOSITORY_VERSION',
-      cause,
-      path: file,
-    });
-  }
-  return new TimebandError(`${file} is damaged: ${messageOf(cause)}. Put it back from a copy; it never changes after init.`, {
-    code: 'REPOSITORY_CORRUPT',
-    cause,
-    path: file,
-  });
 }
 
 /** Held by whoever adds a volume, or changes one's name. */

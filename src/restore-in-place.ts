@@ -3,7 +3,7 @@
  * its fingerprint compared with the index; only where that differs is the band decoded, and only its blocks that differ
  * are written. So nothing unverified is ever written, and a run that was cut short is finished by running it again.
  */
-import { TimebandError } from '../bands/errors.ts';
+import { ioError, TimebandError } from '../bands/errors.ts';
 import { Bitmap } from '../bands/format/bitmap.ts';
 import { equalBytes } from '../bands/format/bytes.ts';
 import type { DamagedBand } from '../bands/format/damaged-list.ts';
@@ -92,8 +92,13 @@ function checkSize({ session, knownAt }: InPlaceOptions, target: Target): void {
 }
 
 /** A file that is too short reads as zeros there from now on. */
-async function growFile({ handle, isDevice, sizeBytes }: Target, toBytes: number): Promise<void> {
-  if (!isDevice && sizeBytes < toBytes) await handle.truncate(toBytes);
+async function growFile({ path, handle, isDevice, sizeBytes }: Target, toBytes: number): Promise<void> {
+  if (isDevice || sizeBytes >= toBytes) return;
+  try {
+    await handle.truncate(toBytes);
+  } catch (error) {
+    throw ioError(error, 'make larger', path);
+  }
 }
 
 class InPlaceRun {

@@ -4,10 +4,10 @@
  */
 import { randomBytes } from 'node:crypto';
 import { type BigIntStats, constants } from 'node:fs';
-import { type FileHandle, link, open, realpath, rename, rm } from 'node:fs/promises';
+import { type FileHandle, link, open, realpath, rename } from 'node:fs/promises';
 import path from 'node:path';
 import { errnoOf, ioError, TimebandError } from '../bands/errors.ts';
-import { FILE_MODE, syncDirectory } from '../bands/store/files.ts';
+import { FILE_MODE, syncDirectory, tryToRemove } from '../bands/store/files.ts';
 import type { SessionDirectory } from '../bands/store/session-directory.ts';
 import { loopDeviceOver } from '../fuse/block-image.ts';
 import { deviceNumbers, readDeviceSize } from './sources/block-device.ts';
@@ -96,14 +96,19 @@ async function openExisting(target: string, facts: BigIntStats, sizeBytes: numbe
 
 async function openNewTarget(target: string, sizeBytes: number): Promise<Target> {
   const temporary = `${target}.timeband-${randomBytes(4).toString('hex')}`;
-  let handle: FileHandle;
+  let handle: FileHandle | undefined;
   try {
     handle = await open(temporary, 'wx+', FILE_MODE);
     await handle.truncate(sizeBytes);
   } catch (error) {
-    await rm(temporary, { force: true });
+    await handle?.close().catch(() => undefined);
+    await tryToRemove(temporary);
     throw ioError(error, 'make the file', temporary);
   }
+  return newTarget({ target, temporary, handle });
+}
+
+function newTarget({ target, temporary, handle }: { readonly target: string; readonly temporary: string; readonly handle: FileHandle }): Target {
   return {
     path: target,
     handle,
@@ -118,7 +123,7 @@ async function openNewTarget(target: string, sizeBytes: number): Promise<Target>
     },
     async abandon() {
       await handle.close().catch(() => undefined); // closed already if finish() failed after closing
-      await rm(temporary, { force: true });
+      await tryToRemove(temporary);
     },
   };
 }
@@ -136,10 +141,12 @@ async function appear(temporary: string, target: string): Promise<void> {
         path: target,
       });
     if (errno !== 'EPERM' && errno !== 'ENOTSUP') throw ioError(error, 'name the restored file', target);
-    await rename(temporary, target); // a file system without hardlinks
+    await rename(temporary, target).catch((cause: unknown) => {
+      throw ioError(cause, 'name the restored file', target); // a file system without hardlinks
+    });
     return;
   }
-  await rm(temporary, { force: true });
+  await tryToRemove(temporary); // a second name of a file that is whole
 }
 
 async function openFileTarget(target: string, facts: BigIntStats, sizeBytes: number): Promise<Target> {
@@ -148,7 +155,13 @@ async function openFileTarget(target: string, facts: BigIntStats, sizeBytes: num
     const handle = await open(target, constants.O_RDWR);
     const before = Number(facts.size);
     // Cut last: all of it is written before. One that has its size already keeps its time.
-    const cut = async (): Promise<void> => ((await handle.stat()).size === sizeBytes ? undefined : await handle.truncate(sizeBytes));
+    const cut = async (): Promise<void> => {
+      try {
+        if ((await handle.stat()).size !== sizeBytes) await handle.truncate(sizeBytes);
+      } catch (error) {
+        throw ioError(error, 'cut to its size', target);
+      }
+    };
     return existingTarget(target, handle, { isDevice: false, sizeBytes: before, behindBytes: 0, cut });
   } catch (error) {
     throw ioError(error, 'write over', target);

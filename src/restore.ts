@@ -2,7 +2,7 @@
  * Getting a session's bytes back: into a new file (sparse), over an existing file or device, or to a stream.
  * A new file appears under its name only when it is whole; a damaged band never turns into wrong bytes silently.
  */
-import { TimebandError } from '../bands/errors.ts';
+import { ioError, TimebandError } from '../bands/errors.ts';
 import type { DamagedBand } from '../bands/format/damaged-list.ts';
 import { type ByteRange, ENTRIES_PER_PAGE } from '../bands/format/geometry.ts';
 import { entryCount, readEntry } from '../bands/format/index-page.ts';
@@ -169,8 +169,12 @@ class RestoreRun {
     this.damage.take(range, error);
     if (this.#options.isKeepGoing !== true || this.#target.isNew) return;
     const zeros = new Uint8Array(BUFFER_BYTES);
-    for (let done = 0; done < range.length; done += BUFFER_BYTES) {
-      await writeFully(this.#target.handle, zeros.subarray(0, Math.min(BUFFER_BYTES, range.length - done)), range.offset + done);
+    try {
+      for (let done = 0; done < range.length; done += BUFFER_BYTES) {
+        await writeFully(this.#target.handle, zeros.subarray(0, Math.min(BUFFER_BYTES, range.length - done)), range.offset + done);
+      }
+    } catch (cause) {
+      throw ioError(cause, 'write', this.#target.path);
     }
   }
 

@@ -10,6 +10,10 @@ It only reads the repository. Everything that it gives out has been authenticate
 exception is --salvage, which says so. Written from the description of the format, FORMAT.md; sections of that page are
 named in the comments.
 
+What opens a repository: a passphrase (asked for, or --passphrase-file, or TIMEBAND_PASSPHRASE), a key file (--key-file or
+TIMEBAND_KEY_FILE), or a recovery phrase of 24 words (--recovery-phrase asks for it; or TIMEBAND_RECOVERY_PHRASE). The
+exported key of one volume (--volume-key-file or TIMEBAND_VOLUME_KEY_FILE) opens that volume.
+
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 done but something is missing or damaged, 10 no repository there,
 12 wrong passphrase or none to be had, 13 the repository is damaged, 130 interrupted.
 """
@@ -52,6 +56,9 @@ try:
     import zstandard
 except ImportError:
     zstandard = None
+
+# Timeband puts this script in the place of one with a smaller number when it adds a key slot.
+VERSION = 2
 
 FAILED, USAGE, INCOMPLETE, NO_REPOSITORY, NO_KEY, CORRUPT, INTERRUPTED = 1, 2, 3, 10, 12, 13, 130
 
@@ -333,123 +340,231 @@ class Folder:
             os.close(descriptor)
 
 
+# ---- What the user offers -----------------------------------------------------------------------------------------------
+
+
+class Offer(NamedTuple):
+    """A secret: what kind of key slot it opens, and the bytes that scrypt gets (FORMAT.md: Key slot)."""
+
+    kind: str
+    secret: bytes
+
+
+def offered_by(arguments: argparse.Namespace) -> Union[Offer, bytes]:
+    """What opens the repository: an Offer, or the content of a volume key file. Options go before variables."""
+    given = [name for name in SOURCES if getattr(arguments, name)]
+    if len(given) > 1:
+        options = " and ".join("--" + name.replace("_", "-") for name in given)
+        raise Failure(f"{options} exclude each other: one key is enough.", USAGE)
+    if given:
+        return SOURCES[given[0]].offer(getattr(arguments, given[0]))
+    if os.environ.get("TIMEBAND_PASSPHRASE"):
+        return passphrase_offer(os.environ["TIMEBAND_PASSPHRASE"])
+    for source in SOURCES.values():
+        if os.environ.get(source.variable):
+            return source.offer(os.environ[source.variable])
+    return passphrase_offer(ask("Passphrase: ", "No passphrase: set TIMEBAND_PASSPHRASE, or run this in a terminal."))
+
+
+def ask(prompt: str, otherwise: str) -> str:
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+        return getpass.getpass(prompt)
+    except (OSError, EOFError) as error:
+        raise Failure(otherwise, NO_KEY) from error
+
+
+def read_secret(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(MAX_SMALL_FILE + 1)
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror}", NO_KEY) from error
+
+
+def without_newline(data: bytes) -> bytes:
+    """One newline at the end is not part of a passphrase or key."""
+    if data.endswith(b"\r\n"):
+        return data[:-2]
+    return data[:-1] if data.endswith(b"\n") else data
+
+
+def passphrase_offer(passphrase: str) -> Offer:
+    try:
+        return Offer("passphrase", unicodedata.normalize("NFC", passphrase).encode("utf-8"))
+    except UnicodeError as error:
+        raise Failure("The passphrase is not valid UTF-8.", NO_KEY) from error
+
+
+def passphrase_file_offer(path: str) -> Offer:
+    try:
+        return passphrase_offer(without_newline(read_secret(path)).decode("utf-8"))
+    except UnicodeError as error:
+        raise Failure("The passphrase is not valid UTF-8.", NO_KEY) from error
+
+
+def key_file_offer(path: str) -> Offer:
+    content = read_secret(path)
+    secret = without_newline(content)
+    if len(secret) < 32 or len(content) > MAX_SMALL_FILE:
+        raise Failure(f"{path}: is no key file; those have 32 to 65536 bytes.", NO_KEY)
+    return Offer("key-file", secret)
+
+
+def recovery_phrase_offer(given: Union[str, bool]) -> Offer:
+    """`given` is the phrase, or True: ask for it."""
+    if given is True:
+        given = ask("Recovery phrase (24 words, not shown): ",
+                    "No recovery phrase: set TIMEBAND_RECOVERY_PHRASE, or run this in a terminal.")
+    return Offer("recovery-phrase", phrase_entropy(str(given)))
+
+
+def phrase_entropy(phrase: str) -> bytes:
+    """The 32 bytes of 24 words of BIP-39's English list: 11 bits a word; behind them the first 8 bits of their SHA-256."""
+    known = {word: place for place, word in enumerate(BIP39_WORDS.split())}
+    words = unicodedata.normalize("NFKD", phrase).lower().split()
+    unknown = [str(place) for place, word in enumerate(words, 1) if word not in known]
+    if unknown:
+        raise Failure(f"The recovery phrase was not typed right: word {', '.join(unknown)} of it is not in the list of words.", NO_KEY)
+    if len(words) != 24:
+        raise Failure(f"The recovery phrase was not typed right: it has {len(words)} words instead of 24.", NO_KEY)
+    number = 0
+    for word in words:
+        number = number << 11 | known[word]
+    entropy = (number >> 8).to_bytes(32, "big")
+    if hashlib.sha256(entropy).digest()[0] != number & 0xFF:
+        raise Failure("The recovery phrase was not typed right: its checksum is wrong, so a word was exchanged for another, "
+                      "or their order.", NO_KEY)
+    return entropy
+
+
+class Source(NamedTuple):
+    """An option: the variable that stands for it, and what makes an offer of its value."""
+
+    variable: str
+    offer: Callable[[Any], Union[Offer, bytes]]
+
+
+SOURCES: Dict[str, Source] = {
+    "passphrase_file": Source("TIMEBAND_PASSPHRASE_FILE", passphrase_file_offer),
+    "key_file": Source("TIMEBAND_KEY_FILE", key_file_offer),
+    "recovery_phrase": Source("TIMEBAND_RECOVERY_PHRASE", recovery_phrase_offer),
+    "volume_key_file": Source("TIMEBAND_VOLUME_KEY_FILE", read_secret),
+}
+
+
 # ---- Key slots (FORMAT.md: Key slot) -----------------------------------------------------------------------------------
-
-
-class Secrets:
-    """What the user can offer to open a slot with. Asked for once, and only when a slot needs it."""
-
-    def __init__(self, passphrase_file: Optional[str]) -> None:
-        self.passphrase_file = passphrase_file
-        self._passphrase: Optional[bytes] = None
-
-    def passphrase(self) -> bytes:
-        if self._passphrase is None:
-            try:
-                self._passphrase = unicodedata.normalize("NFC", self._ask()).encode("utf-8")
-            except UnicodeError as error:
-                raise Failure("The passphrase is not valid UTF-8.", NO_KEY) from error
-        return self._passphrase
-
-    def _ask(self) -> str:
-        if self.passphrase_file is not None:
-            try:
-                with open(self.passphrase_file, "rb") as file:
-                    given = file.read()
-            except OSError as error:
-                raise Failure(f"{self.passphrase_file}: {error.strerror}", NO_KEY) from error
-            return (given[:-1] if given.endswith(b"\n") else given).decode("utf-8")
-        if os.environ.get("TIMEBAND_PASSPHRASE"):
-            return os.environ["TIMEBAND_PASSPHRASE"]
-        try:
-            os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
-            return getpass.getpass("Passphrase: ")
-        except (OSError, EOFError) as error:
-            raise Failure("No passphrase: set TIMEBAND_PASSPHRASE, or run this in a terminal.", NO_KEY) from error
-
-
-class SlotKind(NamedTuple):
-    """A kind of key slot: the fields between `created` and `nonce`, and how a secret becomes the slot key."""
-
-    fields: Dict[str, Any]
-    slot_key: Callable[[Dict[str, Any], Secrets], bytes]
-
-
-SCRYPT_FIELDS = {"name": exactly("scrypt"), "logN": count, "r": count, "p": count, "salt": hex_digits(64)}
 
 
 def scrypt_kdf(value: Any) -> bool:
     """Asks neither for less than is worth anything, nor for more than a machine should give."""
-    if not fits(value, SCRYPT_FIELDS):
+    if not fits(value, {"name": exactly("scrypt"), "logN": count, "r": count, "p": count, "salt": hex_digits(64)}):
         return False
     log_n, r, p = value["logN"], value["r"], value["p"]
     return 10 <= log_n <= 21 and 1 <= r <= 32 and 1 <= p <= 16 and log_n < 16 * r and (128 * r << log_n) <= 2**31
 
 
-def passphrase_slot_key(slot: Dict[str, Any], offered: Secrets) -> bytes:
-    kdf = slot["kdf"]
-    salt = bytes.fromhex(kdf["salt"])
-    return Scrypt(salt=salt, length=32, n=1 << kdf["logN"], r=kdf["r"], p=kdf["p"]).derive(offered.passphrase())
+SLOT_KINDS = ("passphrase", "key-file", "recovery-phrase")
+WRAP_FIELDS = {"created": time, "kdf": scrypt_kdf, "nonce": hex_digits(48), "wrapped": hex_digits(96)}
 
 
-# Another kind of slot is one more line here.
-SLOT_KINDS: Dict[str, SlotKind] = {
-    "passphrase": SlotKind({"kdf": scrypt_kdf}, passphrase_slot_key),
-}
+def check_json_sum(value: Dict[str, Any], what: str) -> None:
+    """FORMAT.md: Key slot, "checksum"."""
+    body = {name: field for name, field in value.items() if name != "checksum"}
+    if value.get("checksum") != "%08x" % zlib.crc32(encode_json(body, 2)[:-1]):
+        raise Damage(f"{what}: is damaged (its checksum is wrong)")
 
 
 def read_slot(folder: Folder, name: str) -> Dict[str, Any]:
     what = folder.where(name)
     data = folder.read(name, MAX_SMALL_FILE)
-    kind = decode_json(data, lambda value: isinstance(value, dict), what, indent=2).get("kind")
-    if not isinstance(kind, str) or kind not in SLOT_KINDS:
-        raise Damage(f"{what}: a kind of key slot that this script does not know ({kind!r})")
-    return decode_json(data, {
-        "format": exactly("timeband-key-slot"), "version": exactly(1), "slot": exactly(name[: -len(".json")]),
-        "kind": exactly(kind), "created": time, **SLOT_KINDS[kind].fields,
-        "nonce": hex_digits(48), "wrapped": hex_digits(96),
-    }, what, indent=2)
+    found = decode_json(data, lambda value: isinstance(value, dict), what, indent=2)
+    slot = exactly(name[: -len(".json")])
+    if found.get("version") == 1:
+        return decode_json(data, {"format": exactly("timeband-key-slot"), "version": exactly(1), "slot": slot,
+                                  "kind": exactly("passphrase"), **WRAP_FIELDS}, what, indent=2)
+    if not isinstance(found.get("kind"), str) or found["kind"] not in SLOT_KINDS:
+        raise Damage(f"{what}: a kind of key slot that this script does not know ({found.get('kind')!r})")
+    check_json_sum(found, what)
+    return decode_json(data, {"format": exactly("timeband-key-slot"), "version": exactly(2), "repository": hex_digits(64),
+                              "slot": slot, "kind": text, **WRAP_FIELDS, "checksum": text}, what, indent=2)
 
 
-def unwrap_slot(slot: Dict[str, Any], config_digest: bytes, offered: Secrets) -> bytes:
+def unwrap_slot(slot: Dict[str, Any], config_digest: bytes, secret: bytes) -> bytes:
     """The 32 bytes that the slot wraps; raises InvalidTag if the secret is not the slot's."""
-    slot_key = SLOT_KINDS[slot["kind"]].slot_key(slot, offered)
-    associated = b"timeband/v1/key-slot\0" + config_digest + bytes.fromhex(slot["slot"])
+    kdf = slot["kdf"]
+    salt = bytes.fromhex(kdf["salt"])
+    slot_key = Scrypt(salt=salt, length=32, n=1 << kdf["logN"], r=kdf["r"], p=kdf["p"]).derive(secret)
+    label, kind = (b"timeband/v1/key-slot\0", b"") if slot["version"] == 1 else (b"timeband/v2/key-slot\0", slot["kind"].encode())
+    associated = label + config_digest + bytes.fromhex(slot["slot"]) + kind
     return open_xchacha(slot_key, bytes.fromhex(slot["nonce"]), bytes.fromhex(slot["wrapped"]), associated)
 
 
 class MasterKey:
-    """Opens every volume. A key that opens fewer offers the same method and raises KeyError for the others."""
+    """Opens every volume."""
 
     def __init__(self, master: bytes) -> None:
         self._master = master
+
+    def opens(self, _: str) -> bool:
+        return True
 
     def volume_key(self, volume: bytes) -> bytes:
         return expand(self._master, b"timeband/v1/volume\0" + volume)
 
 
-def open_slots(root: Folder, config_digest: bytes, offered: Secrets) -> MasterKey:
+class ExportedKey:
+    """Opens one volume (FORMAT.md: Exported volume key)."""
+
+    def __init__(self, data: bytes, config_digest: bytes) -> None:
+        what = "the volume key file"
+        try:
+            key = decode_json(data, {"format": exactly("timeband-volume-key"), "version": exactly(1), "repository": hex_digits(64),
+                                     "volume": hex_digits(32), "key": hex_digits(64), "checksum": text}, what, indent=2)
+            check_json_sum(key, what)
+        except Damage as error:
+            raise Failure(f"This is no key of a volume, or a damaged one: {error}", NO_KEY) from error
+        if key["repository"] != config_digest.hex():
+            raise Failure("The volume key is of another repository, or repository.json was changed since it was exported.", NO_KEY)
+        self._volume: str = key["volume"]
+        self._key = bytes.fromhex(key["key"])
+
+    def opens(self, volume: str) -> bool:
+        return volume == self._volume
+
+    def volume_key(self, volume: bytes) -> bytes:
+        return self._key
+
+
+def open_slots(root: Folder, config_digest: bytes, offer: Offer) -> MasterKey:
     """Tries the slots in turn. A damaged one hinders nobody whose secret opens another."""
     broken: List[str] = []
-    tried = 0
+    foreign: List[str] = []
+    kinds: List[str] = []
     with root.folder("keys") as folder:
         names = [name for name in folder.names() if re.fullmatch(r"[0-9a-f]{16}\.json", name)]
         for name in names[:MAX_SLOTS]:
             try:
                 slot = read_slot(folder, name)
-                tried += 1
-                key = unwrap_slot(slot, config_digest, offered)
+                if slot.get("repository", config_digest.hex()) != config_digest.hex():
+                    foreign.append(f"{folder.where(name)}: was made for another repository, or repository.json was changed")
+                    continue
+                kinds.append(slot["kind"])
+                key = unwrap_slot(slot, config_digest, offer.secret) if slot["kind"] == offer.kind else bytes(32)
                 if key != bytes(32):
                     return MasterKey(key)
             except InvalidTag:
                 continue
             except Damage as error:
                 broken.append(str(error))
-    for message in broken:
+    for message in foreign + broken:
         complain(message)
-    if tried == 0:
-        raise Failure("There is no key slot in keys/ that can be used: without one nothing can be read.", CORRUPT)
-    raise Failure("Wrong passphrase (or repository.json or the key slot was changed).", NO_KEY)
+    if offer.kind in kinds:
+        raise Failure(f"Wrong {offer.kind.replace('-', ' ')} (or repository.json or the key slot was changed).", NO_KEY)
+    if kinds:
+        raise Failure(f"No key slot takes a {offer.kind.replace('-', ' ')}; there are slots for: {', '.join(sorted(set(kinds)))}.", NO_KEY)
+    raise Failure("There is no key slot in keys/ that can be used: without one nothing can be read.",
+                  NO_KEY if foreign and not broken else CORRUPT)
 
 
 # ---- Keys of a volume, names, sealed records ---------------------------------------------------------------------------
@@ -707,7 +822,7 @@ def decode_labels(plain: bytes, what: str) -> Dict[str, Any]:
 
 
 class Repository:
-    def __init__(self, path: str, offered: Secrets) -> None:
+    def __init__(self, path: str, arguments: argparse.Namespace) -> None:
         try:
             self.root = Folder.root(path)
         except OSError as error:
@@ -718,12 +833,13 @@ class Repository:
         what = self.root.where("repository.json")
         refuse_newer(data, what)
         self.cipher: str = decode_json(data, REPOSITORY_SHAPE, what, indent=2)["cipher"]
-        self.key = open_slots(self.root, hashlib.sha256(data).digest(), offered)
+        digest, offer = hashlib.sha256(data).digest(), offered_by(arguments)
+        self.key = open_slots(self.root, digest, offer) if isinstance(offer, Offer) else ExportedKey(offer, digest)
 
     def volumes(self) -> List[Volume]:
         """All volumes, by name; those whose record is damaged last."""
         volumes = self.root.folder("volumes")
-        found = [Volume(self, volumes, name) for name in volumes.names() if hex_digits(32)(name)]
+        found = [Volume(self, volumes, name) for name in volumes.names() if hex_digits(32)(name) and self.key.opens(name)]
         return sorted(found, key=lambda volume: (volume.damage is not None, volume.title))
 
     def volume(self, wanted: str) -> Volume:
@@ -1508,6 +1624,122 @@ def describe(volume: Volume, name: str) -> str:
     return "   ".join(parts)
 
 
+# ---- BIP-39's English words, in their order ------------------------------------------------------------------------------
+
+BIP39_WORDS = """
+abandon ability able about above absent absorb abstract absurd abuse access accident account accuse achieve acid acoustic
+acquire across act action actor actress actual adapt add addict address adjust admit adult advance advice aerobic affair
+afford afraid again age agent agree ahead aim air airport aisle alarm album alcohol alert alien all alley allow almost
+alone alpha already also alter always amateur amazing among amount amused analyst anchor ancient anger angle angry animal
+ankle announce annual another answer antenna antique anxiety any apart apology appear apple approve april arch arctic area
+arena argue arm armed armor army around arrange arrest arrive arrow art artefact artist artwork ask aspect assault asset
+assist assume asthma athlete atom attack attend attitude attract auction audit august aunt author auto autumn average
+avocado avoid awake aware away awesome awful awkward axis baby bachelor bacon badge bag balance balcony ball bamboo banana
+banner bar barely bargain barrel base basic basket battle beach bean beauty because become beef before begin behave behind
+believe below belt bench benefit best betray better between beyond bicycle bid bike bind biology bird birth bitter black
+blade blame blanket blast bleak bless blind blood blossom blouse blue blur blush board boat body boil bomb bone bonus book
+boost border boring borrow boss bottom bounce box boy bracket brain brand brass brave bread breeze brick bridge brief
+bright bring brisk broccoli broken bronze broom brother brown brush bubble buddy budget buffalo build bulb bulk bullet
+bundle bunker burden burger burst bus business busy butter buyer buzz cabbage cabin cable cactus cage cake call calm
+camera camp can canal cancel candy cannon canoe canvas canyon capable capital captain car carbon card cargo carpet carry
+cart case cash casino castle casual cat catalog catch category cattle caught cause caution cave ceiling celery cement
+census century cereal certain chair chalk champion change chaos chapter charge chase chat cheap check cheese chef cherry
+chest chicken chief child chimney choice choose chronic chuckle chunk churn cigar cinnamon circle citizen city civil claim
+clap clarify claw clay clean clerk clever click client cliff climb clinic clip clock clog close cloth cloud clown club
+clump cluster clutch coach coast coconut code coffee coil coin collect color column combine come comfort comic common
+company concert conduct confirm congress connect consider control convince cook cool copper copy coral core corn correct
+cost cotton couch country couple course cousin cover coyote crack cradle craft cram crane crash crater crawl crazy cream
+credit creek crew cricket crime crisp critic crop cross crouch crowd crucial cruel cruise crumble crunch crush cry crystal
+cube culture cup cupboard curious current curtain curve cushion custom cute cycle dad damage damp dance danger daring dash
+daughter dawn day deal debate debris decade december decide decline decorate decrease deer defense define defy degree
+delay deliver demand demise denial dentist deny depart depend deposit depth deputy derive describe desert design desk
+despair destroy detail detect develop device devote diagram dial diamond diary dice diesel diet differ digital dignity
+dilemma dinner dinosaur direct dirt disagree discover disease dish dismiss disorder display distance divert divide divorce
+dizzy doctor document dog doll dolphin domain donate donkey donor door dose double dove draft dragon drama drastic draw
+dream dress drift drill drink drip drive drop drum dry duck dumb dune during dust dutch duty dwarf dynamic eager eagle
+early earn earth easily east easy echo ecology economy edge edit educate effort egg eight either elbow elder electric
+elegant element elephant elevator elite else embark embody embrace emerge emotion employ empower empty enable enact end
+endless endorse enemy energy enforce engage engine enhance enjoy enlist enough enrich enroll ensure enter entire entry
+envelope episode equal equip era erase erode erosion error erupt escape essay essence estate eternal ethics evidence evil
+evoke evolve exact example excess exchange excite exclude excuse execute exercise exhaust exhibit exile exist exit exotic
+expand expect expire explain expose express extend extra eye eyebrow fabric face faculty fade faint faith fall false fame
+family famous fan fancy fantasy farm fashion fat fatal father fatigue fault favorite feature february federal fee feed
+feel female fence festival fetch fever few fiber fiction field figure file film filter final find fine finger finish fire
+firm first fiscal fish fit fitness fix flag flame flash flat flavor flee flight flip float flock floor flower fluid flush
+fly foam focus fog foil fold follow food foot force forest forget fork fortune forum forward fossil foster found fox
+fragile frame frequent fresh friend fringe frog front frost frown frozen fruit fuel fun funny furnace fury future gadget
+gain galaxy gallery game gap garage garbage garden garlic garment gas gasp gate gather gauge gaze general genius genre
+gentle genuine gesture ghost giant gift giggle ginger giraffe girl give glad glance glare glass glide glimpse globe gloom
+glory glove glow glue goat goddess gold good goose gorilla gospel gossip govern gown grab grace grain grant grape grass
+gravity great green grid grief grit grocery group grow grunt guard guess guide guilt guitar gun gym habit hair half hammer
+hamster hand happy harbor hard harsh harvest hat have hawk hazard head health heart heavy hedgehog height hello helmet
+help hen hero hidden high hill hint hip hire history hobby hockey hold hole holiday hollow home honey hood hope horn
+horror horse hospital host hotel hour hover hub huge human humble humor hundred hungry hunt hurdle hurry hurt husband
+hybrid ice icon idea identify idle ignore ill illegal illness image imitate immense immune impact impose improve impulse
+inch include income increase index indicate indoor industry infant inflict inform inhale inherit initial inject injury
+inmate inner innocent input inquiry insane insect inside inspire install intact interest into invest invite involve iron
+island isolate issue item ivory jacket jaguar jar jazz jealous jeans jelly jewel job join joke journey joy judge juice
+jump jungle junior junk just kangaroo keen keep ketchup key kick kid kidney kind kingdom kiss kit kitchen kite kitten kiwi
+knee knife knock know lab label labor ladder lady lake lamp language laptop large later latin laugh laundry lava law lawn
+lawsuit layer lazy leader leaf learn leave lecture left leg legal legend leisure lemon lend length lens leopard lesson
+letter level liar liberty library license life lift light like limb limit link lion liquid list little live lizard load
+loan lobster local lock logic lonely long loop lottery loud lounge love loyal lucky luggage lumber lunar lunch luxury
+lyrics machine mad magic magnet maid mail main major make mammal man manage mandate mango mansion manual maple marble
+march margin marine market marriage mask mass master match material math matrix matter maximum maze meadow mean measure
+meat mechanic medal media melody melt member memory mention menu mercy merge merit merry mesh message metal method middle
+midnight milk million mimic mind minimum minor minute miracle mirror misery miss mistake mix mixed mixture mobile model
+modify mom moment monitor monkey monster month moon moral more morning mosquito mother motion motor mountain mouse move
+movie much muffin mule multiply muscle museum mushroom music must mutual myself mystery myth naive name napkin narrow
+nasty nation nature near neck need negative neglect neither nephew nerve nest net network neutral never news next nice
+night noble noise nominee noodle normal north nose notable note nothing notice novel now nuclear number nurse nut oak obey
+object oblige obscure observe obtain obvious occur ocean october odor off offer office often oil okay old olive olympic
+omit once one onion online only open opera opinion oppose option orange orbit orchard order ordinary organ orient original
+orphan ostrich other outdoor outer output outside oval oven over own owner oxygen oyster ozone pact paddle page pair
+palace palm panda panel panic panther paper parade parent park parrot party pass patch path patient patrol pattern pause
+pave payment peace peanut pear peasant pelican pen penalty pencil people pepper perfect permit person pet phone photo
+phrase physical piano picnic picture piece pig pigeon pill pilot pink pioneer pipe pistol pitch pizza place planet plastic
+plate play please pledge pluck plug plunge poem poet point polar pole police pond pony pool popular portion position
+possible post potato pottery poverty powder power practice praise predict prefer prepare present pretty prevent price
+pride primary print priority prison private prize problem process produce profit program project promote proof property
+prosper protect proud provide public pudding pull pulp pulse pumpkin punch pupil puppy purchase purity purpose purse push
+put puzzle pyramid quality quantum quarter question quick quit quiz quote rabbit raccoon race rack radar radio rail rain
+raise rally ramp ranch random range rapid rare rate rather raven raw razor ready real reason rebel rebuild recall receive
+recipe record recycle reduce reflect reform refuse region regret regular reject relax release relief rely remain remember
+remind remove render renew rent reopen repair repeat replace report require rescue resemble resist resource response
+result retire retreat return reunion reveal review reward rhythm rib ribbon rice rich ride ridge rifle right rigid ring
+riot ripple risk ritual rival river road roast robot robust rocket romance roof rookie room rose rotate rough round route
+royal rubber rude rug rule run runway rural sad saddle sadness safe sail salad salmon salon salt salute same sample sand
+satisfy satoshi sauce sausage save say scale scan scare scatter scene scheme school science scissors scorpion scout scrap
+screen script scrub sea search season seat second secret section security seed seek segment select sell seminar senior
+sense sentence series service session settle setup seven shadow shaft shallow share shed shell sheriff shield shift shine
+ship shiver shock shoe shoot shop short shoulder shove shrimp shrug shuffle shy sibling sick side siege sight sign silent
+silk silly silver similar simple since sing siren sister situate six size skate sketch ski skill skin skirt skull slab
+slam sleep slender slice slide slight slim slogan slot slow slush small smart smile smoke smooth snack snake snap sniff
+snow soap soccer social sock soda soft solar soldier solid solution solve someone song soon sorry sort soul sound soup
+source south space spare spatial spawn speak special speed spell spend sphere spice spider spike spin spirit split spoil
+sponsor spoon sport spot spray spread spring spy square squeeze squirrel stable stadium staff stage stairs stamp stand
+start state stay steak steel stem step stereo stick still sting stock stomach stone stool story stove strategy street
+strike strong struggle student stuff stumble style subject submit subway success such sudden suffer sugar suggest suit
+summer sun sunny sunset super supply supreme sure surface surge surprise surround survey suspect sustain swallow swamp
+swap swarm swear sweet swift swim swing switch sword symbol symptom syrup system table tackle tag tail talent talk tank
+tape target task taste tattoo taxi teach team tell ten tenant tennis tent term test text thank that theme then theory
+there they thing this thought three thrive throw thumb thunder ticket tide tiger tilt timber time tiny tip tired tissue
+title toast tobacco today toddler toe together toilet token tomato tomorrow tone tongue tonight tool tooth top topic
+topple torch tornado tortoise toss total tourist toward tower town toy track trade traffic tragic train transfer trap
+trash travel tray treat tree trend trial tribe trick trigger trim trip trophy trouble truck true truly trumpet trust truth
+try tube tuition tumble tuna tunnel turkey turn turtle twelve twenty twice twin twist two type typical ugly umbrella
+unable unaware uncle uncover under undo unfair unfold unhappy uniform unique unit universe unknown unlock until unusual
+unveil update upgrade uphold upon upper upset urban urge usage use used useful useless usual utility vacant vacuum vague
+valid valley valve van vanish vapor various vast vault vehicle velvet vendor venture venue verb verify version very vessel
+veteran viable vibrant vicious victory video view village vintage violin virtual virus visa visit visual vital vivid vocal
+voice void volcano volume vote voyage wage wagon wait walk wall walnut want warfare warm warrior wash wasp waste water
+wave way wealth weapon wear weasel weather web wedding weekend weird welcome west wet whale what wheat wheel when where
+whip whisper wide width wife wild will win window wine wing wink winner winter wire wisdom wise wish witness wolf woman
+wonder wood wool word work world worry worth wrap wreck wrestle wrist write wrong yard year yellow you young youth zebra
+zero zone zoo
+"""
+
+
 # ---- Terminal ----------------------------------------------------------------------------------------------------------
 
 
@@ -1543,6 +1775,9 @@ def parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--repo", help="the repository (default: the folder of this script)")
     common.add_argument("--passphrase-file", help="a file that holds the passphrase (default: TIMEBAND_PASSPHRASE, or ask)")
+    common.add_argument("--key-file", help="a key file, instead of a passphrase")
+    common.add_argument("--recovery-phrase", action="store_true", help="ask for a recovery phrase of 24 words instead of a passphrase")
+    common.add_argument("--volume-key-file", help="the exported key of one volume: opens that volume only")
     parser = argparse.ArgumentParser(prog="recover.py", description="Gets disk images out of a Timeband repository "
                                      "without Timeband.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="list | restore | verify")
@@ -1590,7 +1825,7 @@ def is_repository(path: str) -> bool:
 def run(argv: Sequence[str]) -> int:
     arguments = parse_arguments(argv)
     try:
-        repository = Repository(arguments.repo, Secrets(arguments.passphrase_file))
+        repository = Repository(arguments.repo, arguments)
         if arguments.command == "list":
             return list_repository(repository)
         if arguments.command == "verify":

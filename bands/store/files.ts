@@ -1,7 +1,7 @@
 /** Files that are whole or absent: private modes, atomic replacement, durability. The only code that writes small files. */
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { constants, type Stats } from 'node:fs';
+import { constants, type Stats, unlinkSync } from 'node:fs';
 import { type FileHandle, lstat, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -146,10 +146,36 @@ export async function replaceFile(file: string, bytes: Uint8Array): Promise<void
     await writeNewFile(temporary, bytes);
     await rename(temporary, file);
   } catch (error) {
-    await rm(temporary, { force: true });
+    await tryToRemove(temporary);
     throw ioError(error, 'write', file);
   }
   await syncDirectory(path.dirname(file));
+}
+
+/** Removes a file, if it is there. */
+export async function removeFile(file: string): Promise<void> {
+  try {
+    await rm(file, { force: true });
+  } catch (error) {
+    throw ioError(error, 'remove', file);
+  }
+}
+
+/** The same without waiting, and of a file or link only. */
+export function removeFileSync(file: string): void {
+  try {
+    unlinkSync(file);
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw ioError(error, 'remove', file);
+  }
+}
+
+/**
+ * Clears up a file, or a folder with all in it, after a failure: what went wrong before is what there is to report, and what
+ * is left is of no harm.
+ */
+export async function tryToRemove(file: string): Promise<void> {
+  await rm(file, { recursive: true, force: true }).catch(() => undefined);
 }
 
 /** What `readRegularFile` reports for a file that is not there. */
@@ -188,9 +214,13 @@ async function openRegularFile(file: string, what: string): Promise<FileHandle> 
     if (errnoOf(error) !== 'ELOOP') throw error;
     throw new TimebandError(`${file}: the ${what} is a symbolic link; a repository holds none`, { code: 'RECORD_CORRUPT', cause: error, path: file });
   }
-  if ((await handle.stat()).isFile()) return handle;
-  await handle.close();
-  throw new TimebandError(`${file}: the ${what} is not a regular file`, { code: 'RECORD_CORRUPT', path: file });
+  try {
+    if ((await handle.stat()).isFile()) return handle;
+    throw new TimebandError(`${file}: the ${what} is not a regular file`, { code: 'RECORD_CORRUPT', path: file });
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
 }
 
 /** Fills `out` from `position`. @throws TimebandError IO_ERROR if the file ends before */

@@ -73,18 +73,8 @@ async function startThreads(threads: number, loaded: Int32Array): Promise<Piscin
   });
 }
 
-/** A volume's band keys for workers, copied into memory that all threads share. */
+/** A volume's band keys for workers. Those of an open repository lie in memory that all threads share, and are wiped with it. */
 export function shareBandKeys(volume: { readonly cipher: CipherName; readonly bandBytes: number; readonly keys: VolumeKeys }): BandKeyMaterial {
-  const share = (bytes: Uint8Array): Uint8Array => {
-    const shared = new Uint8Array(new SharedArrayBuffer(bytes.length));
-    shared.set(bytes);
-    return shared;
-  };
-  return {
-    cipher: volume.cipher,
-    bandBytes: volume.bandBytes,
-    bandKey: share(volume.keys.bandKey),
-    fingerprintKey: share(volume.keys.fingerprintKey),
-    domainId: share(volume.keys.domainId),
-  };
+  const { bandKey, fingerprintKey, domainId } = volume.keys;
+  return { cipher: volume.cipher, bandBytes: volume.bandBytes, bandKey, fingerprintKey, domainId };
 }

@@ -1,6 +1,6 @@
 /** The worker thread: what it does with one band at a time. Loaded by the pool; each export is a task. */
 import { randomBytes } from 'node:crypto';
-import { closeSync, constants, futimesSync, lstatSync, openSync, read, rmSync, writeSync } from 'node:fs';
+import { closeSync, constants, futimesSync, lstatSync, openSync, read, writeSync } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import { workerData } from 'node:worker_threads';
 import { crc32 } from 'node:zlib';
@@ -23,7 +23,7 @@ import {
 import { equalBytes } from '../format/bytes.ts';
 import { CHUNK_BYTES } from '../format/geometry.ts';
 import type { StoredBand } from '../format/index-page.ts';
-import { FILE_MODE, readFully } from '../store/files.ts';
+import { FILE_MODE, readFully, removeFileSync } from '../store/files.ts';
 import { type LinkOutcome, linkOrCopy } from '../store/link-file.ts';
 import { openBandFile } from '../store/open-band-file.ts';
 import { readChunk as readChunkOf } from '../store/read-chunk.ts';
@@ -179,7 +179,7 @@ async function store(task: StoreBandTask, plain: Uint8Array): Promise<StoreBandR
   if (task.file !== undefined && task.mayExist) {
     const band = await adopt(task.keys, task.file, digest);
     if (band !== undefined) return { status: 'stored', readBytes, band, isAdopted: true };
-    rmSync(task.file, { force: true });
+    removeFileSync(task.file);
   }
   // From here to the end nothing waits: the scratch buffers are this thread's alone.
   const salt = randomBytes(SALT_BYTES);

@@ -1,11 +1,16 @@
 /** What the command line and a process that serves something in the background tell each other over the channel between them. */
 import type { WireError } from '../../bands/workers/tasks.ts';
+import type { KeyGrant } from '../keys/key-ring.ts';
 
 /** Something of a repository. The key travels over the channel: never in arguments or the environment, where others could see it. */
 export interface RepositoryMessage<Request> {
   readonly root: string;
-  readonly masterKey: Uint8Array;
+  readonly key: KeyGrant;
   readonly request: Request;
+}
+
+export function hasKey(message: object): message is RepositoryMessage<unknown> {
+  return 'key' in message;
 }
 
 export type ServeAnswer = { readonly isUp: true } | { readonly error: WireError };

@@ -3,8 +3,8 @@
  * with the service. If the command does not say then that it wants it, it was killed or gave up: the service is taken down again.
  */
 import { messageOf, TimebandError } from '../../bands/errors.ts';
-import { wipeKeys } from '../../bands/format/keys.ts';
 import { toWireError } from '../../bands/workers/tasks.ts';
+import { wipeGrant } from '../keys/key-ring.ts';
 import { Repository } from '../repository.ts';
 import { type RepositoryMessage, type ServeAnswer, WANTED } from './messages.ts';
 
@@ -23,9 +23,9 @@ export type Serve<Message> = (message: Message, log: (line: string) => void) => 
 export function serveFrom<Request>(
   serve: (repository: Repository, request: Request, log: (line: string) => void) => Promise<Service>,
 ): Serve<RepositoryMessage<Request>> {
-  return async ({ root, masterKey, request }, log) => {
-    const repository = await Repository.open(root, { masterKey });
-    wipeKeys(masterKey);
+  return async ({ root, key, request }, log) => {
+    const repository = await Repository.open(root, key);
+    wipeGrant(key);
     const service = await serve(repository, request, log);
     return { gone: service.gone.finally(() => repository.close()), down: () => service.down() };
   };

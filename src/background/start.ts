@@ -7,7 +7,8 @@ import { ioError, TimebandError } from '../../bands/errors.ts';
 import { FILE_MODE } from '../../bands/store/files.ts';
 import { fromWireError } from '../../bands/workers/tasks.ts';
 import { type ProcessIdentity, processIdentity } from '../host.ts';
-import { type ServeAnswer, WANTED } from './messages.ts';
+import { wipeGrant } from '../keys/key-ring.ts';
+import { hasKey, type ServeAnswer, WANTED } from './messages.ts';
 
 /** A server lives for days and makes little garbage: V8 and glibc need not set tens of megabytes aside for it. */
 const SMALL_NURSERY = '--max-semi-space-size=2';
@@ -26,8 +27,11 @@ export interface StartOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** @param message what the program is told to serve @throws TimebandError as the server found it, MOUNT_FAILED with what it logged, or INTERRUPTED; the process has then ended */
-export async function startServer<Message extends object>(message: Message, options: StartOptions): Promise<void> {
+/**
+ * Wipes a key in `message`, which is what the program is told to serve.
+ * @throws TimebandError as the server found it, MOUNT_FAILED with what it logged, or INTERRUPTED; the process has then ended
+ */
+export async function startServer(message: object, options: StartOptions): Promise<void> {
   const { logFile, onStarted, signal } = options;
   throwIfInterrupted(signal);
   const child = await forkServer(fileURLToPath(options.program), logFile);
@@ -50,6 +54,7 @@ export async function startServer<Message extends object>(message: Message, opti
     clearTimeout(timer);
     throw error;
   } finally {
+    if (hasKey(message)) wipeGrant(message.key);
     signal?.removeEventListener('abort', giveUp);
   }
 }

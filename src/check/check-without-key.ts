@@ -6,16 +6,17 @@ import { lstatSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { ioError, TimebandError } from '../../bands/errors.ts';
-import { keySlotCodec } from '../../bands/format/key-slot.ts';
 import { NAME_PATTERN } from '../../bands/format/names.ts';
 import { SESSION_ID_PATTERN } from '../../bands/format/session-id.ts';
-import { readRegularFile, statIfPresent, TEMPORARY_PREFIX } from '../../bands/store/files.ts';
+import { statIfPresent, TEMPORARY_PREFIX } from '../../bands/store/files.ts';
 import { SESSION_FILES } from '../../bands/store/session-directory.ts';
 import type { BandPool } from '../../bands/workers/band-pool.ts';
 import { forEachBounded } from '../../bands/workers/bounded.ts';
+import { SLOT_NAME } from '../keys/slots.ts';
 import { repositoryLayout, volumeLayout } from '../layout.ts';
 import type { OnProgress } from '../progress.ts';
-import { readConfig } from '../repository.ts';
+import { readConfig } from '../repository-config.ts';
+import { checkSlots } from './check-slots.ts';
 import { type CheckResult, type Finding, finding } from './findings.ts';
 
 export interface KeylessCheckOptions {
@@ -24,15 +25,13 @@ export interface KeylessCheckOptions {
   readonly onProgress?: OnProgress | undefined;
 }
 
-const MAX_SLOT_BYTES = 65_536;
-
 /** @throws TimebandError REPOSITORY_NOT_FOUND, INTERRUPTED */
 export async function checkWithoutKey(root: string, options: KeylessCheckOptions): Promise<CheckResult> {
   const startedAt = performance.now();
   const layout = repositoryLayout(path.resolve(root));
-  await readConfig(layout);
+  const { digest } = await readConfig(layout);
   const run = new KeylessRun(options);
-  await run.checkKeys(layout.keys);
+  await run.checkKeys(layout.keys, digest);
   for (const id of await run.entries(layout.volumes, { volume: 'volumes' }, (name) => NAME_PATTERN.test(name)))
     await run.checkVolume(path.join(layout.volumes, id), id);
   return {
@@ -84,23 +83,9 @@ class KeylessRun {
     this.findings.push(finding(where, new TimebandError(`${file}: not of this repository's making`, { code: 'RECORD_CORRUPT', path: file })));
   }
 
-  async checkKeys(directory: string): Promise<void> {
-    const names = await this.entries(directory, { volume: 'keys' }, (name) => /^[0-9a-f]{16}\.json$/.test(name));
-    if (names.length === 0) {
-      const error = new TimebandError(`${directory}: no key slot is left; nothing can be opened. Put the keys folder back from a copy.`, {
-        code: 'REPOSITORY_CORRUPT',
-        path: directory,
-      });
-      this.findings.push(finding({ volume: 'keys' }, error));
-    }
-    for (const name of names) {
-      const file = path.join(directory, name);
-      try {
-        keySlotCodec.decode(await readRegularFile(file, { maxBytes: MAX_SLOT_BYTES, what: 'key slot' }));
-      } catch (error) {
-        this.findings.push(finding({ volume: 'keys' }, error));
-      }
-    }
+  async checkKeys(directory: string, configDigest: Uint8Array): Promise<void> {
+    await this.entries(directory, { volume: 'keys' }, (name) => SLOT_NAME.test(name));
+    this.findings.push(...(await checkSlots(directory, configDigest)));
   }
 
   async checkVolume(root: string, id: string): Promise<void> {

@@ -26,6 +26,7 @@ import { reviewDamagedList } from '../repair/review-list.ts';
 import type { Repository } from '../repository.ts';
 import { findRollback } from '../sync/rollback.ts';
 import type { Volume } from '../volume.ts';
+import { checkSlots } from './check-slots.ts';
 import { type CheckResult, type Finding, finding } from './findings.ts';
 import { byUrgency, type Candidate, isInSubset, type Subset } from './scope.ts';
 
@@ -60,6 +61,7 @@ export async function checkRepository(repository: Repository, options: CheckOpti
   const { volumes, damaged } =
     options.volume === undefined ? await repository.listVolumes() : { volumes: [await repository.volume(options.volume)], damaged: [] };
   const run = new CheckRun(repository, options);
+  if (options.volume === undefined) run.findings.push(...(await checkSlots(repository.layout.keys, repository.configDigest)));
   for (const { id, error } of damaged) run.findings.push(finding({ volume: id }, error));
   const planned: PlannedSession[] = [];
   for (const volume of volumes) {
@@ -212,7 +214,7 @@ class CheckRun {
 
   async #lease(volume: Volume, sessionId: string): Promise<Lease> {
     const { locks } = this.#repository.layout;
-    return await Lease.take({ locks, volume: volume.name, volumeId: volume.id, sessionId, command: `check ${volume.name}` });
+    return await Lease.take({ locks, volume: volume.name, volumeId: volume.id, sessionId, command: 'check' });
   }
 
   async #checkOpened({ volume, siblings }: PlannedSession, session: SessionDirectory): Promise<void> {

@@ -1,5 +1,5 @@
 /** What `check` found, in words and as data. */
-import { type ErrorCode, messageOf, TimebandError } from '../../bands/errors.ts';
+import { type ErrorCode, isShortage, messageOf, TimebandError } from '../../bands/errors.ts';
 import { type ByteRange, mergeRanges } from '../../bands/format/geometry.ts';
 
 /** One thing that is wrong. */
@@ -36,7 +36,9 @@ export interface CheckResult {
   readonly durationMs: number;
 }
 
+/** What was found. What says nothing of the repository ends the check instead. */
 export function finding(where: { readonly volume: string; readonly session?: string }, error: unknown, range?: ByteRange): Finding {
+  if (isShortage(error)) throw error;
   const code = error instanceof TimebandError ? error.code : 'IO_ERROR';
   return { volume: where.volume, session: where.session, code, message: messageOf(error), range };
 }

@@ -2,8 +2,8 @@
 import { realpath } from 'node:fs/promises';
 import { ioError, TimebandError } from '../../bands/errors.ts';
 import { equalBytes } from '../../bands/format/bytes.ts';
-import { wipeKeys } from '../../bands/format/keys.ts';
 import { repositoryConfigCodec } from '../../bands/format/repository-config.ts';
+import { wipeGrant } from '../keys/key-ring.ts';
 import { type RepairOptions, type RepairResult, repairRepository } from '../repair/repair.ts';
 import type { RepairAction } from '../repair/repair-log.ts';
 import { Repository } from '../repository.ts';
@@ -46,8 +46,8 @@ export async function runRepair(
 }
 
 async function openCopy(repository: Repository, from: string): Promise<Repository> {
-  const masterKey = repository.exportMasterKey();
-  const copy = await Repository.open(from, { masterKey }).finally(() => wipeKeys(masterKey));
+  const key = repository.exportKey();
+  const copy = await Repository.open(from, key).finally(() => wipeGrant(key));
   const isCopy = equalBytes(repositoryConfigCodec.encode(copy.config), repositoryConfigCodec.encode(repository.config));
   if (isCopy && (await realPath(copy.layout.root)) !== (await realPath(repository.layout.root))) return copy;
   copy.close();

@@ -6,19 +6,23 @@ import type { PageCache } from '../../bands/store/session-directory.ts';
 import { Catalog } from '../catalog.ts';
 import { stateDirectory } from '../host.ts';
 import { repositoryLayout } from '../layout.ts';
-import { type DamagedVolume, Repository, readConfig } from '../repository.ts';
+import { type DamagedVolume, Repository, type Unlock } from '../repository.ts';
+import { readConfig } from '../repository-config.ts';
 import type { SessionSummary } from '../sessions.ts';
+import { limitCoreDumps } from '../sources/libc.ts';
 import { EXIT } from './exit-codes.ts';
-import { getPassphrase } from './passphrase.ts';
 import { ProgressLine } from './progress-line.ts';
 import type { Terminal } from './terminal.ts';
 import { printable } from './text.ts';
+import { getUnlock, type UnlockOptions, wipeUnlock } from './unlock.ts';
+
+const PRIVATE_UMASK = 0o077;
 
 /** The options of every command. */
-export interface CommonOptions {
+export interface CommonOptions extends UnlockOptions {
   readonly repo?: string;
-  readonly passphraseFile?: string;
-  readonly passphraseCommand?: string;
+  /** False: --no-catalog. */
+  readonly catalog?: boolean;
   readonly json?: true;
   readonly quiet?: true;
   readonly debug?: true;
@@ -30,6 +34,10 @@ export function addCommonOptions(command: Command): Command {
     .option('--repo <path>', 'the repository (else TIMEBAND_REPO)')
     .option('--passphrase-file <file>', 'read the passphrase from a file')
     .option('--passphrase-command <command>', 'run a command that prints the passphrase')
+    .option('--key-file <file>', 'unlock with a key file')
+    .option('--recovery-phrase', 'unlock with a recovery phrase, asked for on the terminal ("init" and "key add": make one)')
+    .option('--volume-key-file <file>', 'unlock one volume with its exported key')
+    .option('--no-catalog', 'keep no catalog on this machine: nothing is cached, and a rollback is not noticed')
     .option('--json', 'print one JSON document on stdout')
     .option('--quiet', 'print nothing but errors and warnings')
     .option('--lock-wait <seconds>', 'wait so long for a lock that another process holds')
@@ -65,22 +73,33 @@ export class CommandContext {
     throw new TimebandError(`--lock-wait ${text}: give a number of seconds.`, { code: 'USAGE' });
   }
 
-  /** Opens the repository, and the catalog beside it, for the time of `run`. */
-  async withRepository<T>(run: (repository: Repository, catalog: Catalog, passphrase: string) => Promise<T>): Promise<T> {
+  /** Opens the repository with what `options` say, and the catalog beside it, for the time of `run`; then wipes the keys. */
+  async withRepository<T>(
+    run: (repository: Repository, catalog: Catalog, unlock: Unlock) => Promise<T>,
+    options: UnlockOptions = this.options,
+  ): Promise<T> {
     const { config } = await readConfig(repositoryLayout(this.repositoryPath)); // before anybody is asked for a passphrase
-    const passphrase = await getPassphrase(this.options, this.terminal);
-    await using catalog = this.catalogOf(toHex(config.id));
-    using repository = await this.openRepository(this.repositoryPath, passphrase, catalog);
-    return await run(repository, catalog, passphrase);
+    const unlock = await getUnlock(options, this.terminal);
+    try {
+      process.umask(PRIVATE_UMASK); // what LevelDB and tools write is nobody else's, either
+      await using catalog = this.catalogOf(toHex(config.id));
+      using repository = await this.openRepository(this.repositoryPath, unlock, catalog);
+      return await run(repository, catalog, unlock);
+    } finally {
+      wipeUnlock(unlock);
+    }
   }
 
   catalogOf(repositoryId: string): Catalog {
+    if (this.options.catalog === false) return Catalog.none();
     return new Catalog(this.stateDirectory, repositoryId, (message) => this.warn(message));
   }
 
-  async openRepository(root: string, passphrase: string, catalog: Catalog): Promise<Repository> {
+  async openRepository(root: string, unlock: Unlock, catalog: Catalog): Promise<Repository> {
     const pageCacheFor = (volumeId: string): PageCache => catalog.pageCache(volumeId);
-    return await Repository.open(root, { passphrase }, { pageCacheFor, lockWaitMs: this.lockWaitMs, signal: this.terminal.signal });
+    const opening = Repository.open(root, unlock, { pageCacheFor, lockWaitMs: this.lockWaitMs, signal: this.terminal.signal });
+    limitCoreDumps(); // while scrypt runs elsewhere
+    return await opening;
   }
 
   /** The result: with --json the document, else the text (not with --quiet). */

@@ -19,7 +19,8 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 });
 
 const env = { ...process.env };
-for (const name of ['TIMEBAND_PASSPHRASE', 'TIMEBAND_TO_PASSPHRASE']) delete process.env[name]; // no child process is to see it
+const SECRETS = ['TIMEBAND_PASSPHRASE', 'TIMEBAND_TO_PASSPHRASE', 'TIMEBAND_RECOVERY_PHRASE'];
+for (const name of SECRETS) delete process.env[name]; // no child process is to see them
 
 process.exitCode = await run(process.argv.slice(2), {
   env,

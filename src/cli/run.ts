@@ -9,6 +9,7 @@ import { addCopy } from './commands/copy.ts';
 import { addDelete } from './commands/delete.ts';
 import { addDiff } from './commands/diff.ts';
 import { addInit } from './commands/init.ts';
+import { addKey } from './commands/key.ts';
 import { addLabels } from './commands/labels.ts';
 import { addMap } from './commands/map.ts';
 import { addMount } from './commands/mount.ts';
@@ -50,17 +51,19 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
     .showHelpAfterError('(see "timeband --help")')
     .configureOutput({ writeOut: (text) => terminal.stdout.write(text), writeErr: (text) => terminal.stderr.write(text) });
   addCommonOptions(program);
-  const define: Define = (usage, description, build, action) => {
-    const command = addCommonOptions(build(parentOf(program, usage).command(lastWords(usage)).description(description)));
-    command.action(async (...values: unknown[]) => {
-      const options: Readonly<Record<string, unknown>> & CommonOptions = command.optsWithGlobals();
-      isJson = options.json === true;
-      isDebug = options.debug === true;
-      const context = new CommandContext(terminal, options);
-      await action(context, values.slice(0, -2), options);
-      status = context.exitCode;
-    });
-  };
+  const defineIn =
+    (parent: Command): Define =>
+    (usage, description, build, action) => {
+      const command = addCommonOptions(build(parent.command(usage).description(description)));
+      command.action(async (...values: unknown[]) => {
+        const options: Readonly<Record<string, unknown>> & CommonOptions = { ...command.optsWithGlobals(), catalog: wantsCatalog(command) };
+        isJson = options.json === true;
+        isDebug = options.debug === true;
+        const context = new CommandContext(terminal, options);
+        await action(context, values.slice(0, -2), options);
+        status = context.exitCode;
+      });
+    };
   for (const add of [
     addInit,
     addSync,
@@ -79,13 +82,14 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
     addLabels,
     addMount,
     addOpen,
-    addTrack,
-    addBundle,
     addServeNbd,
     addWithLock,
     addBreakLock,
   ])
-    add(define);
+    add(defineIn(program));
+  addTrack(defineIn(program.command('track').description('disk images that keep track of what is written to them')));
+  addBundle(defineIn(program.command('bundle').description('sparse bundles as disks that can be written')));
+  addKey(defineIn(program.command('key').description('what opens the repository: key slots, recovery phrases, keys of single volumes')));
   try {
     await program.parseAsync([...argv], { from: 'user' });
     return status;
@@ -95,22 +99,10 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
   }
 }
 
-/** Commands of two words, and what a group of them is about. */
-const GROUPS: Readonly<Record<string, string>> = {
-  track: 'disk images that keep track of what is written to them',
-  bundle: 'sparse bundles as disks that can be written',
-};
-
-function parentOf(program: Command, usage: string): Command {
-  const [name = ''] = usage.split(' ');
-  const description = GROUPS[name];
-  if (description === undefined) return program;
-  return program.commands.find((command) => command.name() === name) ?? program.command(name).description(description);
-}
-
-function lastWords(usage: string): string {
-  const [name = '', ...rest] = usage.split(' ');
-  return GROUPS[name] === undefined ? usage : rest.join(' ');
+/** Unless --no-catalog stands anywhere: commander would let the default of an outer command win. */
+function wantsCatalog(command: Command): boolean {
+  for (let at: Command | null = command; at !== null; at = at.parent) if (at.opts()['catalog'] === false) return false;
+  return true;
 }
 
 /** Commander has told it on stderr, or shown the help that was asked for; with --json there is a document, too. */

@@ -3,7 +3,8 @@ import { TimebandError } from '../../bands/errors.ts';
 import { toHex } from '../../bands/format/bytes.ts';
 import type { Catalog } from '../catalog.ts';
 import { repositoryLayout } from '../layout.ts';
-import { type Repository, readConfig } from '../repository.ts';
+import type { Repository, Unlock } from '../repository.ts';
+import { readConfig } from '../repository-config.ts';
 import type { CommandContext } from './context.ts';
 import { givenSecondPassphrase, type PassphraseOptions } from './passphrase.ts';
 
@@ -25,33 +26,33 @@ export async function withTwoRepositories<T>(
 ): Promise<T> {
   const { config } = await readConfig(repositoryLayout(options.path)); // before anybody is asked for a passphrase
   const id = toHex(config.id);
-  return await context.withRepository(async (repository, catalog, passphrase) => {
+  return await context.withRepository(async (repository, catalog, unlock) => {
     // A plain copy of a repository has its id, and so its catalog, which one of us can have open at a time.
     await using ownCatalog = repository.id === id ? undefined : context.catalogOf(id);
     const secondCatalog = ownCatalog ?? catalog;
-    using second = await openSecond(context, options, { passphrase, catalog: secondCatalog });
+    using second = await openSecond(context, options, { unlock, catalog: secondCatalog });
     return await run({ repository, catalog }, { repository: second, catalog: secondCatalog });
   });
 }
 
-/** With its own passphrase if one is given; else the first one's is tried before anybody is asked. */
+/** With its own passphrase if one is given; else what opened the first one is tried before anybody is asked. */
 async function openSecond(
   context: CommandContext,
   options: SecondOptions,
-  first: { readonly passphrase: string; readonly catalog: Catalog },
+  first: { readonly unlock: Unlock; readonly catalog: Catalog },
 ): Promise<Repository> {
-  const open = (passphrase: string): Promise<Repository> => context.openRepository(options.path, passphrase, first.catalog);
+  const open = (unlock: Unlock): Promise<Repository> => context.openRepository(options.path, unlock, first.catalog);
   const given = await givenSecondPassphrase(options, context.terminal);
-  if (given !== undefined) return await open(given);
+  if (given !== undefined) return await open({ passphrase: given });
   try {
-    return await open(first.passphrase);
+    return await open(first.unlock);
   } catch (error) {
     if (!(error instanceof TimebandError) || error.code !== 'WRONG_KEY') throw error;
   }
   const asked = await context.terminal.askSecret(`Passphrase of ${options.path}: `);
-  if (asked !== undefined) return await open(asked);
+  if (asked !== undefined) return await open({ passphrase: asked });
   throw new TimebandError(
-    `the passphrase does not open ${options.path}, and there is no terminal to ask on. Set TIMEBAND_TO_PASSPHRASE, or use --to-passphrase-file or --to-passphrase-command.`,
+    `the key of the first repository does not open ${options.path}, and there is no terminal to ask on. Set TIMEBAND_TO_PASSPHRASE, or use --to-passphrase-file or --to-passphrase-command.`,
     { code: 'PASSPHRASE_MISSING', path: options.path },
   );
 }

@@ -3,11 +3,11 @@
  * the new one holds already is linked from there; the others are verified and copied as they are, or sealed anew with the
  * target's keys. Nothing of a band's content crosses to this thread.
  */
-import { rmSync } from 'node:fs';
 import { errnoOf, TimebandError } from '../../bands/errors.ts';
 import { equalBytes } from '../../bands/format/bytes.ts';
 import { bandLengthOf, ENTRIES_PER_PAGE, entriesInPage } from '../../bands/format/geometry.ts';
 import { ENTRY_BYTES, isZeroEntry, type PageEntries, readEntry, type StoredBand, writeEntry } from '../../bands/format/index-page.ts';
+import { removeFileSync } from '../../bands/store/files.ts';
 import type { SessionDirectory } from '../../bands/store/session-directory.ts';
 import { type BandPool, shareBandKeys } from '../../bands/workers/band-pool.ts';
 import { forEachBounded } from '../../bands/workers/bounded.ts';
@@ -75,7 +75,7 @@ export class BandCopy {
     for (const neighbour of neighbours) {
       const { entries, isShared } = await neighbourPage(neighbour, pageNumber, hasSameKeys);
       const shared = left.filter((i) => isShared(page.wanted, i));
-      if (isResumed) for (const i of shared) rmSync(to[i] ?? '', { force: true });
+      if (isResumed) for (const i of shared) removeFileSync(to[i] ?? '');
       const missing = new Set(await linkBands(pool, { from: neighbour.session.bandPaths(first, count), to, wanted: shared }, this.counts));
       const linked = new Set(shared.filter((i) => !missing.has(i)));
       for (const i of linked) writeEntry(page.entries, i, readEntry(entries, i));
@@ -108,7 +108,7 @@ export class BandCopy {
     if (!isResumed) return undefined;
     const found = await pool.run('adoptBand', { keys: this.#targetKeys, file, digest: band.digest });
     if (found === undefined || (hasSameKeys && !(equalBytes(found.salt, band.salt) && found.fileBytes === band.fileBytes))) {
-      rmSync(file, { force: true });
+      removeFileSync(file);
       return undefined;
     }
     this.counts.resumedBands++;

@@ -16,7 +16,8 @@ export interface DeleteOptions {
 }
 
 /**
- * Deletes sessions of a volume. All of them are gone once this begins to remove files, or none if it throws before.
+ * Deletes sessions of a volume. All of them are gone before this begins to remove files; if one cannot be moved away, the error
+ * says which are gone already.
  * @throws TimebandError LOCKED (a sync runs, or somebody reads one of them), USAGE (the newest), SESSION_NOT_FOUND
  */
 export async function deleteSessions(repository: Repository, volume: Volume, sessionIds: readonly string[], options: DeleteOptions): Promise<void> {
@@ -29,11 +30,15 @@ export async function deleteSessions(repository: Repository, volume: Volume, ses
   const held: Lock[] = [];
   try {
     for (const sessionId of sessionIds) held.push(await acquireForDeletion({ locks, volume: volume.name, volumeId: volume.id, sessionId, command }));
+    await rememberNewest(
+      volume,
+      ids.findLast((id) => !sessionIds.includes(id)),
+      options.catalog,
+    );
     const moved = await moveToTrash(
       trash,
       sessionIds.map((sessionId) => volume.sessionPath(sessionId)),
     );
-    await rememberNewest(volume, options.catalog);
     for (const directory of moved) await removeTree(directory);
   } finally {
     for (const lock of held) await lock.release();
@@ -53,13 +58,15 @@ function checkDeletable(volume: Volume, ids: readonly string[], sessionIds: read
   );
 }
 
-/** So that the rollback guard does not take the deletion for a repository that was put back. */
-async function rememberNewest(volume: Volume, catalog: Catalog | undefined): Promise<void> {
-  const newest = (await volume.sessionIds()).at(-1);
+/**
+ * So that the rollback guard does not take the deletion for a repository that was put back. Before the deletion: a process
+ * that is killed in between leaves a newer session than is remembered, which is nothing to the guard.
+ */
+async function rememberNewest(volume: Volume, newest: string | undefined, catalog: Catalog | undefined): Promise<void> {
   if (newest === undefined) await catalog?.forgetNewest(volume.id);
   else {
     const opened = await volume.openSession(newest).catch(() => undefined); // damaged: the guard will ask, as it should
-    if (opened !== undefined) await catalog?.rememberNewest(volume.id, opened);
+    if (opened !== undefined) await catalog?.rememberNewest(volume.id, opened, { isDurable: true });
   }
 }
 

@@ -1,7 +1,8 @@
 /**
  * What sessions take, and what deleting them frees. A band's file is shared by a run of sessions, each linked from the one
  * before, and an index entry names one file (its salt is random): so a file is a session's own if neither the session
- * before nor the one after has the same entry. Only index pages are compared, and only those that differ.
+ * before nor the one after has the same entry. Only index pages are compared, and only those that differ
+ * from both; what a session added to its base, its manifest says.
  */
 import { TimebandError } from '../../bands/errors.ts';
 import { equalBytes } from '../../bands/format/bytes.ts';
@@ -10,8 +11,8 @@ import type { SessionDirectory } from '../../bands/store/session-directory.ts';
 import type { Volume } from '../volume.ts';
 
 const NOTHING: PageEntries = new Uint8Array(0);
-/** Sessions that are kept open while neighbours are compared. */
-const KEPT_OPEN = 4;
+/** Sessions that are kept open while neighbours are compared: of a few that are looked at at once. */
+const KEPT_OPEN = 8;
 
 /** Bytes of band files. */
 export interface SessionSizes {
@@ -39,15 +40,15 @@ export async function planDeletion(volume: Volume, sessionIds: readonly string[]
 /** Takes sessions out of a volume one after the other, in thought. */
 export class DeletionPlanner {
   readonly #remaining: string[];
-  readonly #open: Open;
+  readonly #open: OpenSession;
 
-  private constructor(remaining: string[], open: Open) {
+  private constructor(remaining: string[], open: OpenSession) {
     this.#remaining = remaining;
     this.#open = open;
   }
 
   static async of(volume: Volume): Promise<DeletionPlanner> {
-    return new DeletionPlanner(await volume.sessionIds(), openKept(volume));
+    return new DeletionPlanner(await volume.sessionIds(), keepOpen(volume));
   }
 
   /** What deleting `session` frees now; undefined: its index, or a neighbour's, cannot be read. */
@@ -63,41 +64,35 @@ export class DeletionPlanner {
 /** The sizes of one session; undefined: it is not there, or an index cannot be read. */
 export async function sizesOfSession(volume: Volume, sessionId: string): Promise<SessionSizes | undefined> {
   const ids = await volume.sessionIds();
-  return ids.includes(sessionId) ? await sizesAt(ids, ids.indexOf(sessionId), openKept(volume)) : undefined;
+  return ids.includes(sessionId) ? await sizesAt(ids, ids.indexOf(sessionId), keepOpen(volume)) : undefined;
 }
 
-/** The sizes of each session of a volume, oldest first; undefined: an index cannot be read. */
-export async function sessionSizes(volume: Volume): Promise<ReadonlyMap<string, SessionSizes | undefined>> {
-  const ids = await volume.sessionIds();
-  const open = openKept(volume);
-  const sizes = new Map<string, SessionSizes | undefined>();
-  for (const [at, id] of ids.entries()) sizes.set(id, await sizesAt(ids, at, open));
-  return sizes;
-}
+/** Opens a session of a volume. @throws TimebandError RECORD_MISSING, RECORD_CORRUPT */
+export type OpenSession = (id: string) => Promise<SessionDirectory>;
 
-type Open = (id: string | undefined) => Promise<SessionDirectory | undefined>;
-
-/** Opens sessions, and keeps the last few: neighbours are looked at again at once. A damaged one is undefined. */
-function openKept(volume: Volume): Open {
-  const kept = new Map<string, Promise<SessionDirectory | undefined>>();
+/** Opens sessions, and keeps the last few: neighbours are looked at again at once. */
+export function keepOpen(volume: Volume): OpenSession {
+  const kept = new Map<string, Promise<SessionDirectory>>();
   return (id) => {
-    if (id === undefined) return Promise.resolve(undefined);
     const known = kept.get(id);
     if (known !== undefined) return known;
-    const opened = volume.openSession(id).catch(() => undefined);
+    const opened = volume.openSession(id);
+    opened.catch(() => undefined); // whoever asked for it is told
     kept.set(id, opened);
     for (const old of kept.keys()) if (kept.size > KEPT_OPEN) kept.delete(old);
     return opened;
   };
 }
 
-async function sizesAt(ids: readonly string[], at: number, open: Open): Promise<SessionSizes | undefined> {
-  const [before, session, after] = [await open(ids[at - 1]), await open(ids[at]), await open(ids[at + 1])];
-  if (session === undefined || (at > 0 && before === undefined) || (at + 1 < ids.length && after === undefined)) return undefined;
+/** The sizes of the session `ids[at]` beside its neighbours; undefined: one of the three cannot be read. */
+export async function sizesAt(ids: readonly string[], at: number, open: OpenSession): Promise<SessionSizes | undefined> {
+  const [older, id, newer] = [ids[at - 1], ids[at], ids[at + 1]];
+  if (id === undefined) return undefined;
   try {
-    return await sizesBetween(session, { before, after });
+    const before = older === undefined ? undefined : await open(older);
+    return await sizesBetween(await open(id), { before, after: newer === undefined ? undefined : await open(newer) });
   } catch (error) {
-    if (error instanceof TimebandError) return undefined; // an index page is damaged: check tells which
+    if (error instanceof TimebandError) return undefined; // check tells what is damaged
     throw error;
   }
 }
@@ -106,12 +101,14 @@ async function sizesBetween(
   session: SessionDirectory,
   { before, after }: { readonly before: SessionDirectory | undefined; readonly after: SessionDirectory | undefined },
 ): Promise<SessionSizes> {
+  const knownBytes = knownAddition(session, before);
   let [addedBytes, freedBytes] = [0, 0];
   for (let page = 0; page < session.pageCount; page++) {
-    if (hasSamePage(session, before, page)) continue;
+    const isShared = hasSamePage(session, after, page);
+    if (hasSamePage(session, before, page) || (isShared && knownBytes !== undefined)) continue;
     const entries = await session.readPage(page);
     const older = await pageOf(before, page);
-    const newer = hasSamePage(session, after, page) ? entries : await pageOf(after, page);
+    const newer = isShared ? entries : await pageOf(after, page);
     for (let i = 0; i < entryCount(entries); i++) {
       if (isZeroEntry(entries, i) || isSameEntry(entries, older, i)) continue;
       const { fileBytes } = readEntry(entries, i) ?? { fileBytes: 0 };
@@ -119,7 +116,14 @@ async function sizesBetween(
       if (!isSameEntry(entries, newer, i)) freedBytes += fileBytes;
     }
   }
-  return { addedBytes, freedBytes };
+  return { addedBytes: knownBytes ?? addedBytes, freedBytes };
+}
+
+/** What the manifest says that the session added: all it has to nothing, what it wrote to its base. Undefined beside another session. */
+function knownAddition({ manifest }: SessionDirectory, before: SessionDirectory | undefined): number | undefined {
+  if (before === undefined) return manifest.totals.storedBytes;
+  const isBase = manifest.base !== undefined && equalBytes(manifest.base.manifestDigest, before.manifestDigest);
+  return isBase ? manifest.totals.writtenBytes : undefined;
 }
 
 function hasSamePage(a: SessionDirectory, b: SessionDirectory | undefined, page: number): boolean {

@@ -34,7 +34,7 @@ export async function mountRepository(repository: Repository, options: MountRepo
     program: MOUNT_PROGRAM,
     message: {
       root,
-      masterKey: repository.exportMasterKey(),
+      key: repository.exportKey(),
       request: { mountPoint, allowOther, cacheBytes, only: undefined, scratchFolder },
     },
   }));

@@ -3,17 +3,12 @@
  * gave theirs back.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { errnoOf } from '../../bands/errors.ts';
+import { isShortage } from '../../bands/errors.ts';
 import { isWritable } from '../../bands/store/image.ts';
 import type { ImageTree, OpenImage, TreeEntry } from '../../fuse/image-tree.ts';
 
 const ATTEMPTS = 50;
 const PAUSE_MS = 10;
-
-function isOutOfFiles(error: unknown): boolean {
-  for (let at = error; at instanceof Error; at = at.cause) if (['EMFILE', 'ENFILE'].includes(errnoOf(at) ?? '')) return true;
-  return false;
-}
 
 export class PatientTree implements ImageTree {
   readonly #tree: ImageTree;
@@ -35,7 +30,7 @@ export class PatientTree implements ImageTree {
       try {
         return await work();
       } catch (error) {
-        if (!isOutOfFiles(error) || attempt >= ATTEMPTS) throw error;
+        if (!isShortage(error) || attempt >= ATTEMPTS) throw error;
         await sleep(Math.random() * PAUSE_MS);
       }
     }

@@ -32,8 +32,7 @@ export async function serveMount(repository: Repository, request: ServeRequest, 
   const options = { pool, cache: new ReadCache(request.cacheBytes) };
   const { only } = request;
   /** A mount of one session holds it for as long as it is up; one of all sessions holds those that are open. */
-  const served =
-    only && (await serveSession(repository, only, { ...options, command: `open ${only.volume}@${only.session}` }).catch(closeFirst(pool)));
+  const served = only && (await serveSession(repository, only, { ...options, command: 'open' }).catch(closeFirst(pool)));
   const sessions = new SessionTree(repository, { ...options, scratchFolder: request.scratchFolder });
   const end = async (): Promise<void> => {
     await pool.close();

@@ -55,7 +55,7 @@ export class SessionMount {
     const { volume, session, cacheBytes, overlay, signal } = this.#options;
     const request = { mountPoint: this.record.fusePoint, allowOther: false, cacheBytes, only: { volume, session, overlay } };
     await startServer(
-      { root: this.#repository.layout.root, masterKey: this.#repository.exportMasterKey(), request },
+      { root: this.#repository.layout.root, key: this.#repository.exportKey(), request },
       {
         program: MOUNT_PROGRAM,
         path: this.record.fusePoint,

@@ -30,7 +30,7 @@ export async function serveNbd(repository: Repository, request: NbdRequest, log:
     for (const session of served) await session.close();
   };
   try {
-    const options = { pool, cache: new ReadCache(request.cacheBytes), command: `serve-nbd at ${request.socket}` };
+    const options = { pool, cache: new ReadCache(request.cacheBytes), command: 'serve-nbd' };
     const exports: ServedExport[] = [];
     for (const choice of request.sessions) {
       const session = await serveSession(repository, choice, options);

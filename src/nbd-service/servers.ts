@@ -43,7 +43,7 @@ export async function startNbd(repository: Repository, { stateDirectory, request
         path: socket,
       },
     );
-  const message = { root: repository.layout.root, masterKey: repository.exportMasterKey(), request };
+  const message = { root: repository.layout.root, key: repository.exportKey(), request };
   const onStarted = (server: ProcessIdentity): Promise<void> => registry.put(socket, { server, repository: repository.layout.root });
   try {
     await startServer(message, { program: PROGRAM, path: socket, logFile: await registry.newLogFile(socket), onStarted, signal });

@@ -1,5 +1,7 @@
 /** Where a lost band file can come from. */
+
 import { utimes } from 'node:fs/promises';
+import { ioError } from '../../bands/errors.ts';
 import { equalBytes } from '../../bands/format/bytes.ts';
 import { bandLengthOf } from '../../bands/format/geometry.ts';
 import { readRegularFile, writeNewFile } from '../../bands/store/files.ts';
@@ -35,7 +37,9 @@ export function copyDonor(pool: BandPool, copy: Volume): Donor {
         if (!(await prover.isWhole(one))) continue;
         const bytes = await readRegularFile(one.file, { maxBytes: band.fileBytes, what: 'band file' });
         await writeNewFile(to, bytes, { isDurable: false }); // it becomes durable when it is put to its place
-        await utimes(to, mtimeSeconds, mtimeSeconds);
+        await utimes(to, mtimeSeconds, mtimeSeconds).catch((error: unknown) => {
+          throw ioError(error, 'set the time of', to);
+        });
         return true;
       }
       return false;

@@ -24,7 +24,7 @@ export async function repairManifest(job: RepairJob, sessionId: string): Promise
   const file = path.join(volume.sessionPath(sessionId), SESSION_FILES.manifest);
   const remains = await readRemains(file);
   const pin = await pinnedDigest(job, sessionId);
-  const remembered = pin === undefined ? undefined : await job.catalog?.anyManifest(volume.id, sessionId);
+  const remembered = pin === undefined ? undefined : await job.catalog?.manifest(volume.id, sessionId);
   const place = { kind: 'manifest', at: sessionId } as const;
   const found = await firstProven(
     [

@@ -4,11 +4,11 @@
  * a file that sessions share is never written to.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdtemp, rename, rm } from 'node:fs/promises';
+import { mkdtemp, rename } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { ioError } from '../../bands/errors.ts';
-import { createDirectory, requireRealDirectory, syncDirectory, syncFile } from '../../bands/store/files.ts';
+import { createDirectory, requireRealDirectory, syncDirectory, syncFile, tryToRemove } from '../../bands/store/files.ts';
 import { linkOrCopy } from '../../bands/store/link-file.ts';
 import type { Volume } from '../volume.ts';
 
@@ -55,6 +55,6 @@ export class Workshop implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await rm(this.#directory, { recursive: true, force: true });
+    await tryToRemove(this.#directory);
   }
 }

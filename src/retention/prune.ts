@@ -22,6 +22,8 @@ export interface PrunedSession {
   readonly id: string;
   readonly timeMs: number;
   readonly isProtected: boolean;
+  /** Why its manifest or labels cannot be read; then it is kept, as it may be protected. */
+  readonly problem: string | undefined;
   readonly tags: readonly string[];
   readonly action: 'keep' | 'delete';
   readonly reasons: readonly string[];
@@ -59,6 +61,7 @@ function decide(volume: Volume, summaries: readonly SessionSummary[], { rules, o
     timeMs: manifest?.startedMs ?? parseSessionId(session) ?? 0,
     tags: labels?.tags ?? [],
     isProtected: problem !== undefined || labels?.isProtected === true, // one that cannot be read may be protected
+    problem,
     freedBytes: undefined,
   }));
   if (rules === undefined) return known.map((one) => ({ ...one, action: 'keep', reasons: ['no rule was given'] }));

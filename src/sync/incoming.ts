@@ -1,9 +1,9 @@
 /** A session that is being written: volumes/ID/incoming/XXXX/, never read as a session, until one rename commits it. */
 import { randomBytes } from 'node:crypto';
-import { rename, rm } from 'node:fs/promises';
+import { rename } from 'node:fs/promises';
 import path from 'node:path';
 import { nodePrimitives } from '../../bands/crypto/node-primitives.ts';
-import { ioError, TimebandError } from '../../bands/errors.ts';
+import { ioError, messageOf, TimebandError } from '../../bands/errors.ts';
 import { decodeName, encodeNames } from '../../bands/format/names.ts';
 import { RECORD_NONCE_BYTES, type RecordPlace, sealRecord } from '../../bands/format/record.ts';
 import {
@@ -13,9 +13,11 @@ import {
   statIfPresent,
   syncDirectory,
   syncFileSystem,
+  tryToRemove,
   writeNewFile,
 } from '../../bands/store/files.ts';
 import { SESSION_FILES, type VolumeContext } from '../../bands/store/session-directory.ts';
+import { removeTree } from '../deletion/trash.ts';
 import type { Volume } from '../volume.ts';
 
 export class Incoming {
@@ -36,7 +38,7 @@ export class Incoming {
       await createDirectory(directory, { allowExisting: true });
     }
     for (const part of await listDirectory(incoming.directory))
-      if (part !== SESSION_FILES.bands) await rm(path.join(incoming.directory, part), { recursive: true, force: true });
+      if (part !== SESSION_FILES.bands) await removeTree(path.join(incoming.directory, part));
     await requireRealDirectory(bands);
     await createDirectory(bands, { allowExisting: true });
     await createDirectory(path.join(incoming.directory, SESSION_FILES.index));
@@ -53,7 +55,7 @@ export class Incoming {
     const directory = path.join(this.directory, SESSION_FILES.bands);
     for (const name of await listDirectory(directory)) {
       const bandIndex = decodeName(nodePrimitives, this.context.keys.namesKey, { kind: 'band', name });
-      if (bandIndex === undefined || bandIndex >= end) await rm(path.join(directory, name), { recursive: true, force: true });
+      if (bandIndex === undefined || bandIndex >= end) await removeTree(path.join(directory, name));
     }
   }
 
@@ -91,30 +93,42 @@ export class Incoming {
     return nodePrimitives.sha256(sealed);
   }
 
-  /** Makes everything durable and renames it to a session: the commit. @throws TimebandError IO_ERROR and nothing is committed */
+  /** Makes everything durable and renames it to a session: the commit. @throws TimebandError IO_ERROR and nothing is committed, unless it says so */
   async commit(sessionId: string): Promise<void> {
     const target = this.#volume.sessionPath(sessionId);
     if ((await statIfPresent(target)) !== undefined)
       throw new TimebandError(`${target} exists already; nothing was committed.`, { code: 'IO_ERROR', path: target });
-    await syncFileSystem(this.directory);
+    try {
+      await syncFileSystem(this.directory);
+    } catch (error) {
+      await this.discard(); // Linux takes for written what it failed to write: read back, it would seem to be there, and be adopted
+      throw error;
+    }
     try {
       await rename(this.directory, target);
     } catch (error) {
       throw ioError(error, 'commit the session to', target);
     }
-    await syncDirectory(this.#volume.layout.sessions);
+    try {
+      await syncDirectory(this.#volume.layout.sessions);
+    } catch (cause) {
+      throw new TimebandError(
+        `session ${sessionId} is in its place and whole, but may not outlive a power cut: ${messageOf(cause)}. When that is mended, run sync with --force.`,
+        { code: cause instanceof TimebandError ? cause.code : 'IO_ERROR', cause, path: this.#volume.layout.sessions },
+      );
+    }
   }
 
   /** Never fails: what led to it is to be told, and what cannot be removed now, the next sync removes. */
   async discard(): Promise<void> {
-    await rm(this.directory, { recursive: true, force: true }).catch(() => undefined);
+    await tryToRemove(this.directory);
   }
 }
 
 /** Removes what writers that were killed left, but for `except`. The caller holds the volume's lock, so nobody is writing there. */
 export async function clearIncoming(volume: Volume, except?: string): Promise<number> {
   const names = (await listDirectory(volume.layout.incoming)).filter((name) => name !== except);
-  for (const name of names) await rm(path.join(volume.layout.incoming, name), { recursive: true, force: true });
+  for (const name of names) await removeTree(path.join(volume.layout.incoming, name));
   return names.length;
 }
 

@@ -5,7 +5,6 @@
  * Nothing is linked before the first change is found, so a sync that finds none leaves nothing behind. Pages that were
  * passed before that wait in `#deferred` and are linked at the end.
  */
-import { rmSync } from 'node:fs';
 import { nodePrimitives } from '../../bands/crypto/node-primitives.ts';
 import { TimebandError } from '../../bands/errors.ts';
 import type { Bitmap } from '../../bands/format/bitmap.ts';
@@ -13,6 +12,7 @@ import { equalBytes } from '../../bands/format/bytes.ts';
 import { bandCountOf, bandLengthOf, ENTRIES_PER_PAGE, entriesInPage, pageCountOf } from '../../bands/format/geometry.ts';
 import { ENTRY_BYTES, isSameEntry, isZeroEntry, type PageEntries, readEntry, writeEntry } from '../../bands/format/index-page.ts';
 import { encodeNames } from '../../bands/format/names.ts';
+import { removeFileSync } from '../../bands/store/files.ts';
 import type { SessionDirectory, VolumeContext } from '../../bands/store/session-directory.ts';
 import { type BandPool, shareBandKeys } from '../../bands/workers/band-pool.ts';
 import { forEachBounded } from '../../bands/workers/bounded.ts';
@@ -230,8 +230,7 @@ export class PageSync {
   /** Removes what an interrupted sync left of bands that are zeros by now, or those of the base. */
   #removeOutdated(pageNumber: number, page: { readonly base: PageEntries; readonly entries: PageEntries }, incoming: Incoming): void {
     const files = incoming.bandPaths(pageNumber * ENTRIES_PER_PAGE, page.entries.length / ENTRY_BYTES);
-    for (const [i, file] of files.entries())
-      if (isZeroEntry(page.entries, i) || isSameEntry(page.base, page.entries, i)) rmSync(file, { force: true });
+    for (const [i, file] of files.entries()) if (isZeroEntry(page.entries, i) || isSameEntry(page.base, page.entries, i)) removeFileSync(file);
   }
 
   /** @returns the bands whose file in the base is missing */

@@ -88,6 +88,6 @@ function reasonOf(changes: ChangeSet): string[] {
 export async function forgetSource(repository: Repository, request: SourceRequest, environment: SourceEnvironment = {}): Promise<readonly string[]> {
   const volume = await repository.volume(request.name);
   const { location, choice } = await chooseVolumeSource(request, { volume, catalog: environment.catalog });
-  await using _lock = await repository.lockVolume(volume, `forget-source ${volume.name}`);
+  await using _lock = await repository.lockVolume(volume, 'forget-source');
   return await choice.driver.forget(location, { owner: ownerOf(repository, volume), stateDirectory: environment.stateDirectory, isDryRun: false });
 }

@@ -133,7 +133,7 @@ async function syncLocked(repository: Repository, options: SyncOptions, environm
   };
   if (isDryRun) return await runWith(existing);
   const volume = existing ?? (await repository.createVolume(options.name, options.bandBytes === undefined ? {} : { bandBytes: options.bandBytes }));
-  await using _lock = await repository.lockVolume(volume, `sync ${volume.name}`);
+  await using _lock = await repository.lockVolume(volume, 'sync');
   try {
     await clearIncoming(volume, INCOMING_NAME);
     await emptyTrash(repository.layout.trash, [volume.layout.sessions]);

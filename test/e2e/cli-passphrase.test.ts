@@ -1,5 +1,4 @@
 /** Where a passphrase may come from, what the terminal shows of it, and where it must never be seen. */
-import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -7,6 +6,7 @@ import test, { type ExecutionContext } from 'ava';
 import { Repository } from '../../src/repository.ts';
 import { FAST_SCRYPT, makeFastRepository } from '../support/library.ts';
 import { writeParts } from '../support/parts.ts';
+import { onTerminal } from '../support/pty.ts';
 import { PASSPHRASE, sh, type Workspace, workspace } from '../support/workspace.ts';
 
 const NONE = { TIMEBAND_PASSPHRASE: undefined };
@@ -59,52 +59,6 @@ test.serial('without a terminal and without a passphrase every command ends with
   }
   t.false(existsSync(ws.at('new')) && readdirSync(ws.at('new')).length > 0, 'nothing was made');
 });
-
-interface Pty {
-  readonly child: ChildProcess;
-  shown(): string;
-  /** Types once the prompt is shown as often as said and the terminal no longer echoes. */
-  answer(prompt: RegExp, times: number, text: string): Promise<void>;
-  status(): Promise<number>;
-}
-
-/** Runs `timeband` on a pseudo terminal of its own. */
-function onTerminal(t: ExecutionContext, ws: Workspace, args: string): Pty {
-  const { TIMEBAND_PASSPHRASE: _, ...env } = ws.env;
-  const command = `tty; "${process.execPath}" "${ws.program}" ${args}; echo "status $?"`;
-  const child = spawn('script', ['--quiet', '--return', '--command', command, '/dev/null'], {
-    env,
-    cwd: ws.root,
-    stdio: ['pipe', 'pipe', 'inherit'],
-  });
-  t.teardown(() => child.kill('SIGKILL'));
-  let text = '';
-  child.stdout?.setEncoding('utf8').on('data', (more: string) => {
-    text += more;
-  });
-  const until = async (isTime: () => boolean): Promise<void> => {
-    while (!isTime()) {
-      if (child.exitCode !== null) throw new Error(`it ended: ${text}`);
-      await sleep(5);
-    }
-  };
-  return {
-    child,
-    shown: () => text,
-    async answer(prompt, times, typed) {
-      await until(() => [...text.matchAll(new RegExp(prompt, 'g'))].length >= times);
-      const [terminal = ''] = /\/dev\/pts\/\d+/.exec(text) ?? [];
-      await until(() => sh('stty', '-F', terminal, '-a').includes('-echo '));
-      child.stdin?.write(typed);
-    },
-    async status() {
-      const end = /status (\d+)/;
-      while (!end.test(text)) await sleep(5);
-      child.stdin?.end();
-      return Number(end.exec(text)?.[1]);
-    },
-  };
-}
 
 test.serial('on a terminal the passphrase is asked for and not shown', async (t) => {
   const ws = await ready(t);

@@ -35,7 +35,7 @@ test.serial('what was remembered is there after closing, for the next process, a
     await catalog.rememberSource(VOLUME, { kind: 'image', location: '/a/b=c' });
     await catalog.rememberNewest(VOLUME, newest);
     await catalog.rememberPages(VOLUME, new Map([[3, page]]));
-    await catalog.rememberManifest(VOLUME, newest.sessionId, { stamp: '1 2 3', plain: fill('manifest', 99) });
+    await catalog.rememberSessions(VOLUME, new Map([[newest.sessionId, fill('facts', 99)]]));
   }
   const { catalog, warnings } = openCatalog(t, ws);
   t.deepEqual(await catalog.source(VOLUME), { kind: 'image', location: '/a/b=c' });
@@ -46,8 +46,9 @@ test.serial('what was remembered is there after closing, for the next process, a
   sameBytes(t, (await pages.get(3, page.digest)) ?? new Uint8Array(0), page.entries);
   t.is(await pages.get(3, fill('another page', 32)), undefined, 'a page counts under its digest only');
   t.is(await pages.get(2, page.digest), undefined);
-  sameBytes(t, (await catalog.manifest(VOLUME, newest.sessionId, '1 2 3')) ?? new Uint8Array(0), fill('manifest', 99));
-  t.is(await catalog.manifest(VOLUME, newest.sessionId, '1 2 4'), undefined, 'a manifest counts for its file only');
+  const sessions = await catalog.sessions(VOLUME, ['20261121T100000.122Z', newest.sessionId]);
+  t.deepEqual([...sessions.keys()], [newest.sessionId]);
+  sameBytes(t, sessions.get(newest.sessionId) ?? new Uint8Array(0), fill('facts', 99));
   t.is(await catalog.source('ffffffffffffffffffffffffffffffff'), undefined);
   t.is(await catalog.newest('ffffffffffffffffffffffffffffffff'), undefined);
   t.deepEqual(warnings, []);

@@ -69,7 +69,7 @@ test('the exported master key opens the repository, another one reads no volume'
   await init(ws.repo);
   using repository = await Repository.open(ws.repo, { passphrase: PASSPHRASE });
   await repository.createVolume('disk');
-  using again = await Repository.open(ws.repo, { masterKey: repository.exportMasterKey() });
+  using again = await Repository.open(ws.repo, repository.exportKey());
   t.is((await again.volume('disk')).name, 'disk');
   using wrong = await Repository.open(ws.repo, { masterKey: new Uint8Array(32).fill(1) });
   const { volumes, damaged } = await wrong.listVolumes();
@@ -133,12 +133,14 @@ test('no name of a volume, and no key, stands in the repository in the clear', a
   t.is(statSync(volume.layout.record).mode & 0o777, 0o600);
 });
 
-test('an unfinished volume that a killed process left is passed over', async (t) => {
+test('an unfinished volume that a killed process left is passed over, and removed when the next one is made', async (t) => {
   const ws = workspace(t);
   await makeFastRepository(ws.repo);
   mkdirSync(path.join(ws.repo, 'volumes', '.tmp-00112233445566778899aabbccddeeff'));
   using repository = await Repository.open(ws.repo, { passphrase: PASSPHRASE });
   t.deepEqual(await repository.listVolumes(), { volumes: [], damaged: [] });
+  const { id } = await repository.createVolume('disk');
+  t.deepEqual(readdirSync(path.join(ws.repo, 'volumes')), [id]);
 });
 
 test('a folder of volumes or sessions that is not there is an error, not an empty repository', async (t) => {

@@ -4,10 +4,12 @@ import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { BandPool } from '../../bands/workers/band-pool.ts';
 import { Catalog } from '../../src/catalog.ts';
+import { deleteSessions } from '../../src/deletion/delete-sessions.ts';
+import { Repository } from '../../src/repository.ts';
 import { fill } from '../support/bytes.ts';
 import { BAND_256K, codeOf, lab } from '../support/library.ts';
 import { writeParts } from '../support/parts.ts';
-import { sh, type Workspace } from '../support/workspace.ts';
+import { PASSPHRASE, sh, type Workspace } from '../support/workspace.ts';
 
 const pool: BandPool = new BandPool();
 test.after.always(() => pool.close());
@@ -110,4 +112,21 @@ test.serial('a clock that was set back names the session 1 ms after its base, an
   t.is(first.session, '20261121T100000.000Z');
   t.is(second.session, '20261121T100000.001Z');
   t.is(second.warnings.length, 1);
+});
+
+test.serial('a deletion of the newest session that is killed at its commit is no rollback', async (t) => {
+  const at = await twoSessions(t);
+  class Dying extends Catalog {
+    override rememberNewest(): Promise<void> {
+      return Promise.reject(new Error('killed'));
+    }
+  }
+  const repository = await Repository.open(at.repo, { passphrase: PASSPHRASE });
+  t.teardown(() => repository.close());
+  const volume = await repository.volume('disk');
+  await using catalog = new Dying(at.at('state'), repository.id, t.fail);
+  const newest = await volume.resolve('latest');
+  await t.throwsAsync(deleteSessions(repository, volume, [newest], { command: 'delete disk', evenNewest: true, catalog }));
+  const { status, stderr } = await at.cli('sync', 'disk');
+  t.is(status, 0, stderr);
 });

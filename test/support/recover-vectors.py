@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import struct
 import sys
 import tempfile
@@ -153,34 +154,72 @@ def judge_documents():
             judge("%s: %s" % (kind, fault["name"]), is_refused(lambda: read(fault["text"])))
 
 
-class Offered:
-    def __init__(self, passphrase):
-        self._passphrase = passphrase
+def opened(config, secret, text):
+    """What a slot file with this text wraps."""
+    with tempfile.TemporaryDirectory() as folder:
+        name = SLOT_NAME.search(text)
+        name = (name.group(1) if name else "0" * 16) + ".json"
+        with open(os.path.join(folder, name), "wb") as file:
+            file.write(text_bytes(text))
+        with recover.Folder.root(folder) as keys:
+            return recover.unwrap_slot(recover.read_slot(keys, name), hashlib.sha256(text_bytes(config)).digest(), secret)
 
-    def passphrase(self):
-        return self._passphrase.encode("utf-8")
+
+SLOT_NAME = re.compile('"slot": "([0-9a-f]{16})"')
 
 
 def judge_key_slots():
     data = vectors("key-slot")
     vector = data["vector"]
-    name = json.loads(vector["text"])["slot"] + ".json"
-    digest = hashlib.sha256(text_bytes(vector["config"])).digest()
-
-    def opened(text):
-        with tempfile.TemporaryDirectory() as folder:
-            with open(os.path.join(folder, name), "wb") as file:
-                file.write(text_bytes(text))
-            with recover.Folder.root(folder) as keys:
-                return recover.unwrap_slot(recover.read_slot(keys, name), digest, Offered(vector["passphrase"]))
-
-    judge("key slot: the vector", opened(vector["text"]).hex() == vector["masterKey"])
+    config, secret = vector["config"], recover.passphrase_offer(vector["passphrase"]).secret
+    judge("key slot: the vector", opened(config, secret, vector["text"]).hex() == vector["masterKey"])
     for fault in data["faults"]:
-        judge("key slot: " + fault["name"], is_refused(lambda: opened(fault["text"])))
+        judge("key slot: " + fault["name"], is_refused(lambda: opened(config, secret, fault["text"])))
+
+
+def judge_bound_slots():
+    data = vectors("bound-slot")
+    for vector in data["vectors"]:
+        secret = bytes.fromhex(vector["secret"])
+        judge("bound slot: " + vector["kind"], opened(data["config"], secret, vector["text"]).hex() == data["masterKey"])
+    for fault in data["faults"]:
+        judge("bound slot: " + fault["name"], is_refused(lambda: opened(data["config"], secret, fault["text"])))
+
+
+def is_failure(work):
+    try:
+        work()
+        return False
+    except recover.Failure as failure:
+        return failure.status == recover.NO_KEY
+
+
+def judge_volume_keys():
+    data = vectors("volume-key")
+    vector = data["vector"]
+    digest = bytes.fromhex(vector["configDigest"])
+    key = recover.ExportedKey(text_bytes(vector["text"]), digest)
+    judge("volume key: the vector", key.opens(vector["volumeId"]) and not key.opens("00" * 16)
+          and key.volume_key(bytes.fromhex(vector["volumeId"])).hex() == vector["key"])
+    judge("volume key: of another repository", is_failure(lambda: recover.ExportedKey(text_bytes(vector["text"]), bytes(32))))
+    for fault in data["faults"]:
+        judge("volume key: " + fault["name"], is_failure(lambda: recover.ExportedKey(text_bytes(fault["text"]), digest)))
+
+
+def judge_recovery_phrases():
+    data = vectors("recovery-phrase")
+    for vector in data["vectors"]:
+        for typed in (vector["phrase"], vector["phrase"].upper(), " " + vector["phrase"].replace(" ", "\n\t")):
+            judge("phrase: " + vector["entropy"], recover.phrase_entropy(typed).hex() == vector["entropy"])
+    for fault in data["faults"]:
+        judge("phrase: " + fault["name"], is_failure(lambda: recover.phrase_entropy(fault["phrase"])))
+    digest = hashlib.sha256("".join(word + "\n" for word in recover.BIP39_WORDS.split()).encode()).hexdigest()
+    judge("phrase: the words", digest == "2f5eed53a4727b4bf8880d8f3f199efc90e58503646d9ff8eff3a2ed3b24dbda")
 
 
 ENGINES = [recover.ModuleZstd(), recover.ProgramZstd("zstd")]
 
-for judge_all in (judge_keys, judge_names, judge_session_ids, judge_records, judge_bands, judge_documents, judge_key_slots):
+for judge_all in (judge_keys, judge_names, judge_session_ids, judge_records, judge_bands, judge_documents, judge_key_slots,
+                  judge_bound_slots, judge_volume_keys, judge_recovery_phrases):
     judge_all()
 print("%d looked at" % looked_at)

@@ -54,17 +54,28 @@ function parseSettings(argv: readonly string[]): Settings {
     .option('--peers <list>', 'tools to measure beside it; those that are not installed are left out', parseList(PEER_NAMES), [...PEER_NAMES])
     .option('--steps <list>', 'run only these steps', parseList(STEP_NAMES), [...STEP_NAMES])
     .option('--bands <N>', 'bands of the hardlink step; 0 leaves it out', parseCount(0), 50_000)
+    .option('--sessions <N>', 'sessions to be listed; 0 leaves that step out', parseCount(0), 1000)
     .option('--work <dir>', 'work here, and use the image there again')
     .option('--json <file>', 'write the results as JSON, too')
     .option('--keep', 'leave repositories and images behind')
     .exitOverride()
     .parse([...argv], { from: 'user' })
-    .opts<{ size: number; peers: Settings['peers']; steps: Settings['steps']; bands: number; work?: string; json?: string; keep?: true }>();
+    .opts<{
+      size: number;
+      peers: Settings['peers'];
+      steps: Settings['steps'];
+      bands: number;
+      sessions: number;
+      work?: string;
+      json?: string;
+      keep?: true;
+    }>();
   return {
     sizeMiB: options.size,
     peers: options.peers,
     steps: options.steps,
     hardlinkBands: options.bands,
+    sessions: options.sessions,
     workDirectory: options.work,
     jsonFile: options.json,
     isKept: options.keep === true,

@@ -1,6 +1,20 @@
 /** What a run of the benchmark is asked to do. */
 
-export const STEP_NAMES = ['raw', 'first', 'touched', 'incremental', 'restore', 'mount', 'nbd', 'verify', 'hardlinks', 'reflink', 'writes'] as const;
+export const STEP_NAMES = [
+  'raw',
+  'first',
+  'touched',
+  'incremental',
+  'restore',
+  'mount',
+  'nbd',
+  'verify',
+  'hardlinks',
+  'reflink',
+  'delete',
+  'sessions',
+  'writes',
+] as const;
 export type StepName = (typeof STEP_NAMES)[number];
 
 export const PEER_NAMES = ['borg', 'restic'] as const;
@@ -13,6 +27,8 @@ export interface Settings {
   readonly steps: readonly StepName[];
   /** Bands of the image of the hardlink step; 0 leaves the step out. */
   readonly hardlinkBands: number;
+  /** Sessions of the step that lists them; 0 leaves the step out. */
+  readonly sessions: number;
   /** Where everything is put; undefined: a new folder for temporary files, removed at the end. */
   readonly workDirectory: string | undefined;
   /** Where the results are written as JSON, too. */

@@ -1,9 +1,9 @@
 /** What the tools back up: a folder with the image in it, and how the image changes between two backups. */
 import { mkdir, open, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { SeededRandom } from '../random.ts';
 import type { BaseImage } from './image.ts';
 import type { Runner } from './measure.ts';
-import { SeededRandom } from './random.ts';
 
 export const IMAGE_NAME = 'disk.img';
 const MIB = 1_048_576;
@@ -51,9 +51,9 @@ export class SourceFolder {
     await this.#renewNeighbour();
   }
 
-  /** Small writes all over the image, and one large stretch written anew: the same ones in every run. @returns where */
-  async change(): Promise<ChangedRange[]> {
-    const random = new SeededRandom('changes');
+  /** Small writes all over the image, and one large stretch written anew: the same ones in every run, others in every round. @returns where */
+  async change(round = 0): Promise<ChangedRange[]> {
+    const random = new SeededRandom(round === 0 ? 'changes' : `changes ${round}`);
     const blocks = this.sizeBytes / BLOCK_BYTES;
     const stretch = Math.min(OVERWRITE_BYTES, Math.floor(this.sizeBytes / 4 / MIB) * MIB);
     await using handle = await open(this.image, 'r+');

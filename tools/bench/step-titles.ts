@@ -17,6 +17,10 @@ export const STEP = {
   writtenRandomly: 'write random 4 KiB, fsync every 32',
   look: 'what changed, on XFS',
   unchangedLarge: 'nothing changed, on XFS',
+  delete: 'delete the oldest of three',
+  listWarm: 'list sessions: warm',
+  listKernelCold: 'list sessions: cold',
+  listCold: 'list sessions: cold, no catalog',
 } as const;
 
 /** The row of an NBD server that keeps the image in memory. */

@@ -1,6 +1,6 @@
 import { repositoryLayout } from '../../layout.ts';
 import { breakLocks, type FoundLock } from '../../locks.ts';
-import { readConfig } from '../../repository.ts';
+import { readConfig } from '../../repository-config.ts';
 import type { Define } from '../define.ts';
 import { EXIT } from '../exit-codes.ts';
 

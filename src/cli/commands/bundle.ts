@@ -10,7 +10,7 @@ async function loadAttached(): Promise<typeof import('../../mount/attached.ts')>
 
 export function addBundle(define: Define): void {
   define(
-    'bundle create <bundle>',
+    'create <bundle>',
     'make an empty sparse bundle (NAME.sparsebundle)',
     (command) => command.requiredOption('--size <size>', 'of the disk: 40G').option('--band-size <size>', 'of its files: 1M to 8G (8M)'),
     async (context, [bundle], options) => {
@@ -24,7 +24,7 @@ export function addBundle(define: Define): void {
   );
 
   define(
-    'bundle attach <bundle> <dir>',
+    'attach <bundle> <dir>',
     'serve a plain sparse bundle, writable, as DIR/image',
     (command) => command.option('--allow-other', 'let other users read it, too'),
     async (context, [bundle, dir], options) => {
@@ -41,7 +41,7 @@ export function addBundle(define: Define): void {
   );
 
   define(
-    'bundle detach <dir>',
+    'detach <dir>',
     'take a sparse bundle down, when nothing uses it any more',
     (command) => command,
     async (context, [dir]) => {

@@ -32,7 +32,7 @@ export function addDelete(define: Define): void {
         for (const { volume, planned } of isDryRun ? [] : plans) {
           const ids = planned.map(({ session }) => session);
           const evenNewest = options['evenNewest'] === true;
-          await deleteSessions(repository, volume, ids, { command: `delete ${volume.name}`, evenNewest, catalog });
+          await deleteSessions(repository, volume, ids, { command: 'delete', evenNewest, catalog });
         }
         const done = isDryRun ? 'Would delete' : 'Deleted';
         context.print(isDryRun ? describePlans(plans) : describeDone(done, plans), {
@@ -54,7 +54,7 @@ export function addDelete(define: Define): void {
         const volume = await repository.volume(String(name));
         const sessions = await volume.sessionIds();
         await confirmVolume(context, volume, sessions, options['name']);
-        await deleteVolume(repository, volume, { command: `delete-volume ${volume.name}`, catalog });
+        await deleteVolume(repository, volume, { command: 'delete-volume', catalog });
         context.print(`Deleted volume ${volume.name} with ${sessions.length} session(s).`, { volume: volume.name, sessions });
       });
     },

@@ -3,10 +3,13 @@ import { TimebandError } from '../../../bands/errors.ts';
 import { toHex } from '../../../bands/format/bytes.ts';
 import { CIPHER_NAMES, type CipherName } from '../../../bands/format/primitives.ts';
 import type { RepositoryConfig } from '../../../bands/format/repository-config.ts';
+import type { InitOptions } from '../../init-repository.ts';
 import { repositoryLayout } from '../../layout.ts';
-import { Repository, readConfig } from '../../repository.ts';
+import { Repository } from '../../repository.ts';
+import { readConfig } from '../../repository-config.ts';
 import type { CommandContext } from '../context.ts';
 import type { Define } from '../define.ts';
+import { describePhrase, makeRecoveryPhrase, requireShown } from '../new-secret.ts';
 import { getNewPassphrase, getPassphrase } from '../passphrase.ts';
 
 export function addInit(define: Define): void {
@@ -20,13 +23,16 @@ export function addInit(define: Define): void {
     async (context, _args, options) => {
       const root = path.resolve(context.repositoryPath);
       const cipher = parseCipher(options['cipher']);
+      const recoveryPhrase = context.options.recoveryPhrase === true ? makeRecoveryPhrase() : undefined;
+      if (recoveryPhrase !== undefined) requireShown(context);
       const config =
         typeof options['sameKeysAs'] === 'string'
-          ? await initWithKeysOf(context, root, { path: options['sameKeysAs'], cipher })
-          : await Repository.init(root, { passphrase: await getNewPassphrase(context.options, context.terminal), cipher });
+          ? await initWithKeysOf(context, root, { path: options['sameKeysAs'], cipher, recoveryPhrase })
+          : await Repository.init(root, { passphrase: await getNewPassphrase(context.options, context.terminal), cipher, recoveryPhrase });
+      const shown = recoveryPhrase === undefined ? '' : `\n${describePhrase(recoveryPhrase)}`;
       context.print(
-        `Made a repository at ${root}.\nIts data can be read with the passphrase and the files in ${path.join(root, 'keys')} only: keep a copy of both elsewhere.`,
-        { repository: root, id: toHex(config.id), cipher: config.cipher },
+        `Made a repository at ${root}.\nIts data can be read with the passphrase and the files in ${path.join(root, 'keys')} only: keep a copy of both elsewhere.${shown}`,
+        { repository: root, id: toHex(config.id), cipher: config.cipher, recoveryPhrase: recoveryPhrase ?? null },
       );
     },
   );
@@ -43,11 +49,11 @@ function parseCipher(name: unknown): CipherName | undefined {
 async function initWithKeysOf(
   context: CommandContext,
   root: string,
-  { path: other, cipher }: { readonly path: string; readonly cipher: CipherName | undefined },
+  { path: other, cipher, recoveryPhrase }: { readonly path: string } & Pick<InitOptions, 'cipher' | 'recoveryPhrase'>,
 ): Promise<RepositoryConfig> {
   if (cipher !== undefined) throw new TimebandError('--same-keys-as takes the cipher over, too: leave --cipher out.', { code: 'USAGE' });
   await readConfig(repositoryLayout(other)); // before anybody is asked for a passphrase
   const passphrase = await getPassphrase(context.options, context.terminal);
   using sameKeysAs = await Repository.open(other, { passphrase });
-  return await Repository.init(root, { passphrase, sameKeysAs });
+  return await Repository.init(root, { passphrase, recoveryPhrase, sameKeysAs });
 }

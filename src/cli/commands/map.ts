@@ -1,7 +1,5 @@
-import { rm } from 'node:fs/promises';
-import { errnoOf, TimebandError } from '../../../bands/errors.ts';
 import { utf8 } from '../../../bands/format/bytes.ts';
-import { replaceFile, writeNewFile } from '../../../bands/store/files.ts';
+import { replaceFile } from '../../../bands/store/files.ts';
 import { mapRuns, mapVolume, type VolumeMap } from '../../map.ts';
 import { splitVolumeAndSession } from '../../session-spec.ts';
 import type { CommandContext } from '../context.ts';
@@ -10,6 +8,7 @@ import { EXIT } from '../exit-codes.ts';
 import { numbersOf } from '../map-cells.ts';
 import { renderMapSvg } from '../map-svg.ts';
 import { renderMapText } from '../map-text.ts';
+import { writeOutput } from '../write-output.ts';
 
 const DEFAULT_COLUMNS = 80;
 const MIN_COLUMNS = 40;
@@ -51,18 +50,7 @@ async function writePicture(file: string, picture: string, isOverwrite: boolean)
     await replaceFile(file, bytes);
     return;
   }
-  try {
-    await writeNewFile(file, bytes);
-  } catch (error) {
-    const isTaken = error instanceof TimebandError && errnoOf(error.cause) === 'EEXIST';
-    if (!isTaken) await rm(file, { force: true }); // it is ours, and not whole
-    if (!isTaken) throw error;
-    throw new TimebandError(`${file} exists; nothing was written. Name another file, or say --overwrite.`, {
-      code: 'TARGET_EXISTS',
-      cause: error,
-      path: file,
-    });
-  }
+  await writeOutput(file, bytes, 'Name another file, or say --overwrite.');
 }
 
 /** The map as --json shows it; the fields stay. */

@@ -46,11 +46,16 @@ export function addPrune(define: Define): void {
         for (const tag of rules?.keepTags ?? [])
           if (!plan.sessions.some(({ tags }) => tags.includes(tag)))
             context.warn(`no session has the tag "${tag}" of --keep-tag. Is it spelled right?`);
+        for (const { volume, id, problem } of plan.sessions) {
+          if (problem === undefined) continue;
+          context.warn(`${volume.name}@${id} is kept, as it may be protected: ${problem}`);
+          context.exitCode = EXIT.incomplete;
+        }
         const isDryRun = options['dryRun'] === true;
         if (!isDryRun && doomed.length > 0) await confirm(context, describePlan(plan), options['yes'] === true);
         const failures = isDryRun
           ? []
-          : await deleteAll(context, doomed, (volume, ids) => deleteSessions(repository, volume, ids, { command: `prune ${volume.name}`, catalog }));
+          : await deleteAll(context, doomed, (volume, ids) => deleteSessions(repository, volume, ids, { command: 'prune', catalog }));
         if (!plan.hasRoom) {
           context.warn('all that may be deleted does not make the room that was asked for. Protected sessions and the newest of each volume stay.');
           context.exitCode = EXIT.incomplete;

@@ -32,11 +32,13 @@ export function addRestore(define: Define): void {
       await using pool = new BandPool();
       await context.withRepository(async (repository, catalog) => {
         const volume = await repository.volume(name);
-        const opened = await volume.openSession(await volume.resolve(session));
-        const known = at === undefined ? undefined : await volume.openSession(await volume.resolve(at));
-        const lease = { locks: repository.layout.locks, volume: name, volumeId: volume.id, command: `restore ${name}@${opened.sessionId}` };
-        await using _lease = await Lease.take({ ...lease, sessionId: opened.sessionId });
-        await using _knownLease = known === undefined ? undefined : await Lease.take({ ...lease, sessionId: known.sessionId });
+        const sessionId = await volume.resolve(session);
+        const knownId = at === undefined ? undefined : await volume.resolve(at);
+        const lease = { locks: repository.layout.locks, volume: name, volumeId: volume.id, command: 'restore' };
+        await using _lease = await Lease.take({ ...lease, sessionId });
+        await using _knownLease = knownId === undefined ? undefined : await Lease.take({ ...lease, sessionId: knownId });
+        const opened = await volume.openSession(sessionId);
+        const known = knownId === undefined ? undefined : await volume.openSession(knownId);
         const newest = (await volume.sessionIds()).at(-1);
         const rollback = newest === opened.sessionId ? await findRollback({ catalog, volume, newest: opened }) : undefined;
         if (rollback !== undefined) context.warn(`${rollback}. Sessions may have been removed, or the repository put back to an older state.`);

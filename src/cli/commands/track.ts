@@ -12,7 +12,7 @@ async function loadAttached(): Promise<typeof import('../../mount/attached.ts')>
 
 export function addTrack(define: Define): void {
   define(
-    'track attach <image> <dir>',
+    'attach <image> <dir>',
     'serve a raw disk image (or device), writable, as DIR/image, and keep track of what is written to it',
     (command) =>
       command
@@ -37,7 +37,7 @@ export function addTrack(define: Define): void {
   );
 
   define(
-    'track detach <dir>',
+    'detach <dir>',
     'take a tracked image down, when nothing uses it any more',
     (command) => command,
     async (context, [dir]) => {
@@ -52,7 +52,7 @@ export function addTrack(define: Define): void {
   );
 
   define(
-    'track status [dir]',
+    'status [dir]',
     'which tracked images are attached, and how much was written to them since their last sessions',
     (command) => command,
     async (context, [dir]) => {

@@ -5,7 +5,8 @@ import { ioError } from '../../../bands/errors.ts';
 import { NAME_PATTERN } from '../../../bands/format/names.ts';
 import { repositoryLayout } from '../../layout.ts';
 import { Lock } from '../../locks.ts';
-import { LIST_LOCK, readConfig } from '../../repository.ts';
+import { LIST_LOCK } from '../../repository.ts';
+import { readConfig } from '../../repository-config.ts';
 import type { Define } from '../define.ts';
 
 const SIGNAL_BASE = 128;

@@ -36,7 +36,13 @@ interface SlotVector {
 const { vector, faults } = readVectors<{ vector: SlotVector; faults: FaultyText[] }>('key-slot');
 const slotKey = hex(vector.slotKey);
 const wrapped = hex(vector.wrapped);
-const binding = { configDigest: hex(vector.configDigest), slotId: hex(vector.slotId), nonce: hex(vector.nonce) };
+const binding = {
+  version: 1,
+  kind: 'passphrase',
+  configDigest: hex(vector.configDigest),
+  slotId: hex(vector.slotId),
+  nonce: hex(vector.nonce),
+} as const;
 
 test('scrypt gives the keys of RFC 7914, section 12, in both libraries', (t) => {
   for (const { passphrase, salt, logN, r, p, output } of SCRYPT_VECTORS) {
@@ -81,7 +87,13 @@ test('a wrap of any other length is not unwrapped', (t) => {
 });
 
 test('any master key comes back from its wrap', (t) => {
-  const parts = fc.record({ configDigest: anyBytes(32), slotId: anyBytes(SLOT_ID_BYTES), nonce: anyBytes(24) });
+  const parts = fc.record({
+    version: fc.constant(1 as const),
+    kind: fc.constant('passphrase' as const),
+    configDigest: anyBytes(32),
+    slotId: anyBytes(SLOT_ID_BYTES),
+    nonce: anyBytes(24),
+  });
   const comesBack = (key: Uint8Array, place: typeof binding, master: Uint8Array): boolean => {
     const sealed = wrapMasterKey(key, place, master);
     const back = unwrapMasterKey(key, place, sealed);
@@ -97,6 +109,7 @@ test('the memory of scrypt is 128 · N · r bytes', (t) => {
 });
 
 const slot: KeySlot = {
+  version: 1,
   id: hex(vector.slotId),
   kind: 'passphrase',
   createdMs: vector.createdMs,
@@ -119,13 +132,14 @@ test('a slot may ask for 2 GiB of memory and no more', (t) => {
   }
 });
 
-testJsonCodec<KeySlot>('key slot', {
+testJsonCodec<KeySlot>('key slot of version 1', {
   codec: keySlotCodec,
   text: vector.text,
   faults,
   indent: 2,
   value: slot,
   values: fc.record({
+    version: fc.constant(1 as const),
     id: anyBytes(SLOT_ID_BYTES),
     kind: fc.constant('passphrase' as const),
     createdMs: anyTime,

@@ -1,10 +1,10 @@
 /** Deleting sessions: the others lose nothing, what is freed was foretold, and nobody's session goes while it is read. */
-import { existsSync, lstatSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import { BandPool } from '../../../bands/workers/band-pool.ts';
 import { checkRepository } from '../../../src/check/check.ts';
 import { deleteSessions, deleteVolume } from '../../../src/deletion/delete-sessions.ts';
-import { planDeletion, sessionSizes } from '../../../src/deletion/sizes.ts';
+import { planDeletion, sizesOfSession } from '../../../src/deletion/sizes.ts';
 import { moveToTrash } from '../../../src/deletion/trash.ts';
 import { Lease } from '../../../src/leases.ts';
 import { restoreSession } from '../../../src/restore.ts';
@@ -46,6 +46,20 @@ async function verifyAll(t: ExecutionContext, at: Lab, sessions: ReadonlyMap<str
   }
   t.deepEqual((await checkRepository(at.repository, { pool, withData: true })).findings, []);
 }
+
+test.serial('links that somebody put among what is to be removed are removed, and what they lead to stays', async (t) => {
+  const at = await lab(t, pool);
+  writeFileSync(at.at('disk.img'), fill('image', BAND_256K));
+  await at.sync('disk', at.at('disk.img'));
+  const { layout } = await at.repository.volume('disk');
+  const folder = at.folder('precious', 'deeper');
+  writeFileSync(`${folder}/file`, 'kept');
+  const links = [`${at.repo}/trash/link`, `${layout.sessions}/.tmp-deleted-link`, `${layout.incoming}/link`];
+  for (const link of links) symlinkSync(at.at('precious'), link);
+  await at.sync('disk', at.at('disk.img'));
+  for (const link of links) t.throws(() => lstatSync(link), { code: 'ENOENT' });
+  t.is(readFileSync(`${folder}/file`, 'utf8'), 'kept');
+});
 
 /** Bytes of the band files of the repository, each inode once. */
 function bandBytes(at: Lab): number {
@@ -94,7 +108,7 @@ test.serial('what each session alone would free is what deleting it frees', asyn
   const sessions = await sixSessions(at);
   const volume = await at.repository.volume('disk');
   for (const id of [...sessions.keys()].slice(0, -1)) {
-    const foretold = (await sessionSizes(volume)).get(id)?.freedBytes;
+    const foretold = (await sizesOfSession(volume, id))?.freedBytes;
     const before = bandBytes(at);
     await deleteSessions(at.repository, volume, [id], DELETE);
     t.is(before - bandBytes(at), foretold ?? Number.NaN);

@@ -78,4 +78,9 @@ test.serial('the command shows why, does nothing in a dry run, refuses to guess,
   t.deepEqual(await volume.sessionIds(), ids.slice(3));
   t.deepEqual(readdirSync(`${at.repo}/trash`), []);
   t.is((await at.cli('check', '--data')).status, 0);
+  writeFileSync(`${volume.sessionPath(ids[3] ?? '')}/labels`, 'damaged');
+  const { status, stderr } = await at.cli('prune', '--keep-last', '1', '--yes');
+  t.is(status, 3, 'one that may be protected was kept');
+  t.regex(stderr, /labels/);
+  t.deepEqual(await volume.sessionIds(), ids.slice(3));
 });

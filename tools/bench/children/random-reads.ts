@@ -1,6 +1,6 @@
 /** Reads random 4 KiB blocks of a file, one after the other, and prints how long they took. Arguments: FILE COUNT [REFERENCE]. */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
-import { SeededRandom } from '../random.ts';
+import { SeededRandom } from '../../random.ts';
 import type { RandomReadTimes } from '../random-reads.ts';
 
 const BLOCK_BYTES = 4096;

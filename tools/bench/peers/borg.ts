@@ -60,6 +60,10 @@ export class BorgPeer implements Peer {
     return this.#command(['check', '--verify-data']);
   }
 
+  deleteOldest(): readonly Command[] {
+    return [this.#command(['delete', `::${this.#labels[0]}`]), this.#command(['compact'])];
+  }
+
   mount(directory: string): Command {
     return this.#command(['mount', '--foreground', this.repository, directory]);
   }

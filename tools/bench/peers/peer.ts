@@ -19,6 +19,8 @@ export interface Peer {
   restore(directory: string): { readonly command: Command; readonly file: string };
   /** Reads and verifies all data. */
   check(): Command;
+  /** Deletes the oldest of three backups, and frees what only it needed. */
+  deleteOldest(): readonly Command[];
   /** Mounts all backups; the command may stay in the foreground. */
   mount(directory: string): Command;
   unmount(directory: string): Command;

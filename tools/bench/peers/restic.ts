@@ -42,6 +42,10 @@ export class ResticPeer implements Peer {
     return this.#command(['check', '--read-data']);
   }
 
+  deleteOldest(): readonly Command[] {
+    return [this.#command(['forget', '--keep-last', '2', '--prune'])];
+  }
+
   mount(directory: string): Command {
     return this.#command(['mount', directory]);
   }

@@ -12,16 +12,17 @@ const VOLUME = 'disk';
 export class TimebandPeer implements Peer {
   readonly name = 'timeband';
   readonly repository: string;
-  readonly #stateDirectory: string;
+  readonly stateDirectory: string;
+  readonly #labels: string[] = [];
 
   constructor(directory: string) {
     this.repository = path.join(directory, 'repository');
-    this.#stateDirectory = path.join(directory, 'state');
+    this.stateDirectory = path.join(directory, 'state');
   }
 
   /** Any command of Timeband on this repository. */
   command(...args: readonly string[]): Command {
-    const env = { TIMEBAND_REPO: this.repository, TIMEBAND_PASSPHRASE: 'benchmark', TIMEBAND_STATE_DIR: this.#stateDirectory };
+    const env = { TIMEBAND_REPO: this.repository, TIMEBAND_PASSPHRASE: 'benchmark', TIMEBAND_STATE_DIR: this.stateDirectory };
     return { argv: [process.execPath, CLI, ...args], env };
   }
 
@@ -34,6 +35,7 @@ export class TimebandPeer implements Peer {
   }
 
   backup(source: SourceFolder, label: string): Command {
+    this.#labels.push(label);
     return this.command('sync', `${VOLUME}=${source.image}`, '--tag', label, '--quiet');
   }
 
@@ -44,6 +46,10 @@ export class TimebandPeer implements Peer {
 
   check(): Command {
     return this.command('check', '--data', '--quiet');
+  }
+
+  deleteOldest(): readonly Command[] {
+    return [this.command('delete', `${VOLUME}@${this.#labels[0]}`, '--yes', '--quiet')];
   }
 
   mount(directory: string): Command {

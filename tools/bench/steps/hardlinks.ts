@@ -5,10 +5,10 @@
 import { open, readdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { TimebandError } from '../../../bands/errors.ts';
+import { SeededRandom } from '../../random.ts';
 import { attempt, type BenchContext, diskUse } from '../context.ts';
 import { addUsage, medianUsage, type Usage } from '../measure.ts';
 import { TimebandPeer } from '../peers/timeband.ts';
-import { SeededRandom } from '../random.ts';
 import { STEP, WITH_SYNC } from '../step-titles.ts';
 
 const BAND_BYTES = 2_097_152;

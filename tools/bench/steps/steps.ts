@@ -3,12 +3,14 @@ import type { BenchContext } from '../context.ts';
 import { Report } from '../report.ts';
 import type { StepName } from '../settings.ts';
 import { firstBackup, incrementalBackup, touchedBackup } from './backups.ts';
+import { deleteAll } from './delete.ts';
 import { hardlinks } from './hardlinks.ts';
 import { mountAll } from './mounts.ts';
 import { copyOverNbd } from './nbd.ts';
 import { rawLimits } from './raw-limits.ts';
 import { reflink } from './reflink.ts';
 import { restoreAll } from './restore.ts';
+import { sessions } from './sessions.ts';
 import { verifyAll } from './verify.ts';
 import { writes } from './writes.ts';
 
@@ -25,6 +27,8 @@ const STEPS: readonly (readonly [name: StepName, run: Step])[] = [
   ['verify', verifyAll],
   ['hardlinks', hardlinks],
   ['reflink', reflink],
+  ['delete', deleteAll],
+  ['sessions', sessions],
   ['writes', writes],
 ];
 /** What these read must have been backed up. */

@@ -10,6 +10,7 @@ import { labelsCodec } from '../../../bands/format/labels.ts';
 import { manifestCodec } from '../../../bands/format/manifest.ts';
 import { repositoryConfigCodec } from '../../../bands/format/repository-config.ts';
 import { formatSessionId, parseSessionId } from '../../../bands/format/session-id.ts';
+import { volumeKeyCodec } from '../../../bands/format/volume-key.ts';
 import { volumeRecordCodec } from '../../../bands/format/volume-record.ts';
 import { broken, type FuzzTarget } from '../target.ts';
 
@@ -75,26 +76,29 @@ const sessionId: FuzzTarget = {
   },
 };
 
+const SLOT = {
+  id: filled(8, 1),
+  createdMs: CREATED_MS,
+  scrypt: DEFAULT_SCRYPT,
+  salt: filled(32, 2),
+  nonce: filled(24, 3),
+  wrapped: filled(48, 4),
+} as const;
+
 export const recordTargets: readonly FuzzTarget[] = [
   document('repository.json', repositoryConfigCodec, [{ id: filled(16, 7), cipher: 'aes-256-gcm', createdMs: CREATED_MS }]),
   document(
     'key slot',
     keySlotCodec,
     [
-      {
-        id: filled(8, 1),
-        kind: 'passphrase',
-        createdMs: CREATED_MS,
-        scrypt: DEFAULT_SCRYPT,
-        salt: filled(32, 2),
-        nonce: filled(24, 3),
-        wrapped: filled(48, 4),
-      },
+      { ...SLOT, version: 1, kind: 'passphrase' },
+      { ...SLOT, version: 2, kind: 'recovery-phrase', configDigest: filled(32, 5) },
     ],
     ({ scrypt }) => {
       if (scryptMemoryBytes(scrypt) > MAX_SLOT_MEMORY_BYTES) throw broken('no slot asks for more than 2 GiB of memory');
     },
   ),
+  document('volume key', volumeKeyCodec, [{ configDigest: filled(32, 5), volumeId: filled(16, 9), key: filled(32, 6) }]),
   document('volume record', volumeRecordCodec, [
     { name: 'appvms/work/private', bandBytes: DEFAULT_BAND_BYTES, createdMs: CREATED_MS, note: 'Größe "x"\n' },
   ]),

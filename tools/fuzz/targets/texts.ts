@@ -1,5 +1,6 @@
 /** Texts: what other programs print, property lists of sparse bundles, and what people write on the command line. */
 import { type ByteRange, mergeRanges } from '../../../bands/format/geometry.ts';
+import { decodeRecoveryPhrase, encodeRecoveryPhrase } from '../../../bands/format/recovery-phrase.ts';
 import { parseDuration } from '../../../src/retention/duration.ts';
 import { notAfterMs, parseSessionSpec, splitVolumeAndSession } from '../../../src/session-spec.ts';
 import { parsePlist } from '../../../src/sources/bundle/plist.ts';
@@ -125,6 +126,10 @@ export const textTargets: readonly FuzzTarget[] = [
     const spec = parseSessionSpec(session ?? input);
     if (spec.kind === 'time' && notAfterMs(spec.text) === undefined) throw broken('a time that was taken exists');
     if (spec.kind === 'back' && !Number.isSafeInteger(spec.steps)) throw broken('steps are a number');
+  }),
+  text('recovery phrase', ['WRONG_KEY'], [encodeRecoveryPhrase(Buffer.alloc(32, 0x68)), `${'zoo '.repeat(23)}vote`], (input) => {
+    const typed = input.normalize('NFKD').toLowerCase().trim().split(/\s+/u).join(' ');
+    if (encodeRecoveryPhrase(decodeRecoveryPhrase(input)) !== typed) throw broken('a phrase is the one form of its bytes');
   }),
   text('duration', ['USAGE'], ['30d', '1y6m', '12h', '99999w'], (input) => {
     const { months, days, hours } = parseDuration(input);

@@ -1,0 +1,119 @@
+/**
+ * The keys of an open repository: the one place that holds them, derives those of volumes, and overwrites all of them at
+ * the end. What opens a repository is its master key, or the key of one of its volumes.
+ */
+import { equalBytes, toHex } from '../../bands/format/bytes.ts';
+import { deriveVolumeKey, deriveVolumeKeys, type VolumeKeys, wipeKeys } from '../../bands/format/keys.ts';
+import type { VolumeKey } from '../../bands/format/volume-key.ts';
+
+/** The key itself, as processes of ours hand it on; whoever has it wipes it. */
+export type KeyGrant = { readonly masterKey: Uint8Array } | { readonly volumeKey: VolumeKey };
+
+export function wipeGrant(grant: KeyGrant): void {
+  wipeKeys('masterKey' in grant ? grant.masterKey : grant.volumeKey.key);
+}
+
+/** A copy that is wiped on its own. */
+function copyGrant(grant: KeyGrant): KeyGrant {
+  if ('masterKey' in grant) return { masterKey: Uint8Array.from(grant.masterKey) };
+  return { volumeKey: { ...grant.volumeKey, key: Uint8Array.from(grant.volumeKey.key) } };
+}
+
+export class KeyRing {
+  readonly #grant: KeyGrant;
+  readonly #volumes = new Map<string, HeldVolumeKeys>();
+
+  /** Copies the key. */
+  constructor(grant: KeyGrant) {
+    this.#grant = copyGrant(grant);
+  }
+
+  /** The id, in hex, of the only volume that can be opened; undefined if all can. */
+  get onlyVolumeId(): string | undefined {
+    return 'masterKey' in this.#grant ? undefined : toHex(this.#grant.volumeKey.volumeId);
+  }
+
+  /** The keys of a volume. The ring keeps them and wipes them; using them after that throws. @throws RangeError for a volume that this ring does not open */
+  keysOf(volumeId: Uint8Array): VolumeKeys {
+    const id = toHex(volumeId);
+    const held = this.#volumes.get(id) ?? this.#derive(volumeId);
+    this.#volumes.set(id, held);
+    return held;
+  }
+
+  #derive(volumeId: Uint8Array): HeldVolumeKeys {
+    const volumeKey = this.copyVolumeKey(volumeId);
+    const keys = deriveVolumeKeys(volumeKey, volumeId);
+    wipeKeys(volumeKey);
+    return new HeldVolumeKeys(keys);
+  }
+
+  /** The key that opens one volume and nothing else: 32 bytes, which the caller wipes. */
+  copyVolumeKey(volumeId: Uint8Array): Uint8Array {
+    if ('masterKey' in this.#grant) return deriveVolumeKey(this.#grant.masterKey, volumeId);
+    if (equalBytes(this.#grant.volumeKey.volumeId, volumeId)) return this.#grant.volumeKey.key.slice();
+    throw new RangeError('volumeId: of a volume that this key does not open');
+  }
+
+  /** Whether both open everything that the other does. */
+  equals(other: KeyRing): boolean {
+    const [a, b] = [this.#grant, other.#grant];
+    return 'masterKey' in a && 'masterKey' in b && equalBytes(a.masterKey, b.masterKey);
+  }
+
+  copyGrant(): KeyGrant {
+    return copyGrant(this.#grant);
+  }
+
+  wipe(): void {
+    wipeGrant(this.#grant);
+    for (const keys of this.#volumes.values()) keys.wipe();
+  }
+}
+
+/** Keys that refuse to be used once they are wiped: a band sealed under zeros would be open to everybody. */
+class HeldVolumeKeys implements VolumeKeys {
+  readonly domainId: Uint8Array;
+  readonly #keys: VolumeKeys;
+  #isWiped = false;
+
+  constructor(keys: VolumeKeys) {
+    this.domainId = keys.domainId;
+    // Workers get these two: memory that all threads share is overwritten once for all of them.
+    this.#keys = { ...keys, bandKey: moveToShared(keys.bandKey), fingerprintKey: moveToShared(keys.fingerprintKey) };
+  }
+
+  get #open(): VolumeKeys {
+    if (this.#isWiped) throw new TypeError('the repository was closed: its keys are gone');
+    return this.#keys;
+  }
+
+  get recordsKey(): Uint8Array {
+    return this.#open.recordsKey;
+  }
+
+  get namesKey(): Uint8Array {
+    return this.#open.namesKey;
+  }
+
+  get bandKey(): Uint8Array {
+    return this.#open.bandKey;
+  }
+
+  get fingerprintKey(): Uint8Array {
+    return this.#open.fingerprintKey;
+  }
+
+  wipe(): void {
+    this.#isWiped = true;
+    const { recordsKey, namesKey, bandKey, fingerprintKey } = this.#keys;
+    wipeKeys(recordsKey, namesKey, bandKey, fingerprintKey);
+  }
+}
+
+function moveToShared(key: Uint8Array): Uint8Array {
+  const shared = new Uint8Array(new SharedArrayBuffer(key.length));
+  shared.set(key);
+  wipeKeys(key);
+  return shared;
+}
