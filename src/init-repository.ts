@@ -75,11 +75,14 @@ export async function initRepository(root: string, options: InitOptions): Promis
 async function writeFirstSlots(keysDirectory: string, configDigest: Uint8Array, options: InitOptions): Promise<void> {
   const masterKey = masterKeyFor(options.sameKeysAs);
   const { passphrase, recoveryPhrase, scrypt = DEFAULT_SCRYPT } = options;
-  for (const offered of [{ passphrase }, ...(recoveryPhrase === undefined ? [] : [{ recoveryPhrase }])]) {
-    using secret = SlotSecret.of(offered);
-    await writeSlot(keysDirectory, await makeSlot(secret, { masterKey, configDigest, scrypt }));
+  try {
+    for (const offered of [{ passphrase }, ...(recoveryPhrase === undefined ? [] : [{ recoveryPhrase }])]) {
+      using secret = SlotSecret.of(offered);
+      await writeSlot(keysDirectory, await makeSlot(secret, { masterKey, configDigest, scrypt }));
+    }
+  } finally {
+    wipeKeys(masterKey);
   }
-  wipeKeys(masterKey);
 }
 
 /** @throws TimebandError WRONG_KEY if the other repository was opened with the key of one volume */

@@ -557,6 +557,8 @@ def open_slots(root: Folder, config_digest: bytes, offer: Offer) -> MasterKey:
                 continue
             except Damage as error:
                 broken.append(str(error))
+            except MemoryError:
+                broken.append(f"{folder.where(name)}: needs more memory to be opened than there is")
     for message in foreign + broken:
         complain(message)
     if offer.kind in kinds:

@@ -29,7 +29,7 @@ export async function makeKeyFile<T>(file: string, use: (content: Uint8Array) =>
   try {
     await writeOutput(file, content, 'A key file is always a new one: name another.');
     return await use(content).catch(async (error: unknown) => {
-      await rm(file, { force: true });
+      await rm(file, { force: true }).catch(() => undefined); // it opens nothing; the error says what to do
       throw error;
     });
   } finally {

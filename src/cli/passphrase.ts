@@ -60,8 +60,10 @@ function missing(): TimebandError {
   );
 }
 
-/** Undefined if no option names one. */
+/** Undefined if no option names one. @throws TimebandError PASSPHRASE_MISSING, USAGE (two are given) */
 export async function passphraseOfOptions(options: PassphraseOptions): Promise<string | undefined> {
+  if (options.passphraseFile !== undefined && options.passphraseCommand !== undefined)
+    throw new TimebandError('a file and a command for one passphrase exclude each other: one is enough.', { code: 'USAGE' });
   if (options.passphraseFile !== undefined) return await readSecretText(options.passphraseFile);
   if (options.passphraseCommand !== undefined) return await fromCommand(options.passphraseCommand);
   return undefined;

@@ -10,7 +10,7 @@ export async function writeOutput(file: string, bytes: Uint8Array, advice: strin
     await writeNewFile(file, bytes);
   } catch (error) {
     const isTaken = error instanceof TimebandError && errnoOf(error.cause) === 'EEXIST';
-    if (!isTaken) await rm(file, { force: true }); // it is ours, and not whole
+    if (!isTaken) await rm(file, { force: true }).catch(() => undefined); // it is ours, and not whole; mostly there is none
     if (!isTaken) throw error;
     throw new TimebandError(`${file} exists; nothing was written. ${advice}`, { code: 'TARGET_EXISTS', cause: error, path: file });
   }

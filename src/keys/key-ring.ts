@@ -22,10 +22,16 @@ function copyGrant(grant: KeyGrant): KeyGrant {
 export class KeyRing {
   readonly #grant: KeyGrant;
   readonly #volumes = new Map<string, HeldVolumeKeys>();
+  #isWiped = false;
 
   /** Copies the key. */
   constructor(grant: KeyGrant) {
     this.#grant = copyGrant(grant);
+  }
+
+  get #open(): KeyGrant {
+    if (this.#isWiped) throw keysAreGone();
+    return this.#grant;
   }
 
   /** The id, in hex, of the only volume that can be opened; undefined if all can. */
@@ -50,22 +56,24 @@ export class KeyRing {
 
   /** The key that opens one volume and nothing else: 32 bytes, which the caller wipes. */
   copyVolumeKey(volumeId: Uint8Array): Uint8Array {
-    if ('masterKey' in this.#grant) return deriveVolumeKey(this.#grant.masterKey, volumeId);
-    if (equalBytes(this.#grant.volumeKey.volumeId, volumeId)) return this.#grant.volumeKey.key.slice();
+    const grant = this.#open;
+    if ('masterKey' in grant) return deriveVolumeKey(grant.masterKey, volumeId);
+    if (equalBytes(grant.volumeKey.volumeId, volumeId)) return grant.volumeKey.key.slice();
     throw new RangeError('volumeId: of a volume that this key does not open');
   }
 
   /** Whether both open everything that the other does. */
   equals(other: KeyRing): boolean {
-    const [a, b] = [this.#grant, other.#grant];
+    const [a, b] = [this.#open, other.#open];
     return 'masterKey' in a && 'masterKey' in b && equalBytes(a.masterKey, b.masterKey);
   }
 
   copyGrant(): KeyGrant {
-    return copyGrant(this.#grant);
+    return copyGrant(this.#open);
   }
 
   wipe(): void {
+    this.#isWiped = true;
     wipeGrant(this.#grant);
     for (const keys of this.#volumes.values()) keys.wipe();
   }
@@ -84,7 +92,7 @@ class HeldVolumeKeys implements VolumeKeys {
   }
 
   get #open(): VolumeKeys {
-    if (this.#isWiped) throw new TypeError('the repository was closed: its keys are gone');
+    if (this.#isWiped) throw keysAreGone();
     return this.#keys;
   }
 
@@ -109,6 +117,10 @@ class HeldVolumeKeys implements VolumeKeys {
     const { recordsKey, namesKey, bandKey, fingerprintKey } = this.#keys;
     wipeKeys(recordsKey, namesKey, bandKey, fingerprintKey);
   }
+}
+
+function keysAreGone(): TypeError {
+  return new TypeError('the repository was closed: its keys are gone');
 }
 
 function moveToShared(key: Uint8Array): Uint8Array {

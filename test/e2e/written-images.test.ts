@@ -109,7 +109,16 @@ for (const kind of KINDS) {
       await run('losetup', ['--detach', loop]);
       await withFileSystem(disk, folder, async () => {
         copyTree(TREE, path.join(folder, 'tree'));
-        const job = ['--rw=randwrite', '--bsrange=512-256k', '--size=16M', '--fsync=20', '--verify=crc32c', '--do_verify=1', '--verify_fatal=1'];
+        const job = [
+          '--rw=randwrite',
+          '--bsrange=512-256k',
+          '--size=16M',
+          '--fsync=20',
+          '--verify=crc32c',
+          '--do_verify=1',
+          '--verify_fatal=1',
+          '--verify_state_save=0',
+        ];
         await run('fio', ['--name=verify', `--directory=${folder}`, '--unlink=1', '--output-format=terse', ...job]);
       });
       await disk.detach();

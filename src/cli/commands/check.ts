@@ -31,9 +31,9 @@ export function addCheck(define: Define): void {
         .option('--no-key', 'verify what can be verified without a passphrase'),
     async (context, [text], options) => {
       const { name, session } = typeof text === 'string' ? splitVolumeAndSession(text) : { name: undefined, session: undefined };
-      if (options['fsck'] === true) return await runFsck(context, { name, session }, options);
-      const how = parseHow(options, { name, session });
       const repair = parseRepair(options, session);
+      const how = parseHow(options, { name, session });
+      if (options['fsck'] === true) return await runFsck(context, { name, session }, options);
       await using pool = new BandPool();
       const progress = context.progress('check');
       const common = { pool, signal: context.terminal.signal, onProgress: progress?.update };

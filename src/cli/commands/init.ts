@@ -21,6 +21,7 @@ export function addInit(define: Define): void {
         .option('--cipher <name>', `what seals the bands: ${CIPHER_NAMES.join(' or ')} (aes-256-gcm)`)
         .option('--same-keys-as <path>', 'take the keys, cipher and passphrase of this repository: "copy" from it then copies bands as they are'),
     async (context, _args, options) => {
+      refuseOtherKeys(context);
       const root = path.resolve(context.repositoryPath);
       const cipher = parseCipher(options['cipher']);
       const recoveryPhrase = context.options.recoveryPhrase === true ? makeRecoveryPhrase() : undefined;
@@ -34,6 +35,17 @@ export function addInit(define: Define): void {
         `Made a repository at ${root}.\nIts data can be read with the passphrase and the files in ${path.join(root, 'keys')} only: keep a copy of both elsewhere.${shown}`,
         { repository: root, id: toHex(config.id), cipher: config.cipher, recoveryPhrase: recoveryPhrase ?? null },
       );
+    },
+  );
+}
+
+/** What would be passed over would be taken for a way to open the repository. @throws TimebandError USAGE */
+function refuseOtherKeys({ options }: CommandContext): void {
+  if (options.keyFile === undefined && options.volumeKeyFile === undefined) return;
+  throw new TimebandError(
+    'a new repository gets a passphrase: leave --key-file and --volume-key-file out ("key add --new-key-file" makes a key file later).',
+    {
+      code: 'USAGE',
     },
   );
 }

@@ -1,4 +1,4 @@
-import { TimebandError } from '../../../bands/errors.ts';
+import { ioError, TimebandError } from '../../../bands/errors.ts';
 import { wipeKeys } from '../../../bands/format/keys.ts';
 import { volumeKeyCodec } from '../../../bands/format/volume-key.ts';
 import type { CommandContext } from '../context.ts';
@@ -44,6 +44,6 @@ export function requireTarget({ options, terminal }: CommandContext, file: strin
 export async function writeSecret({ terminal }: CommandContext, file: string | undefined, bytes: Uint8Array): Promise<void> {
   if (file !== undefined) return await writeOutput(file, bytes, 'Name another file.');
   await new Promise<void>((resolve, reject) => {
-    terminal.stdout.write(bytes, (error) => (error === null || error === undefined ? resolve() : reject(error)));
+    terminal.stdout.write(bytes, (error) => (error === null || error === undefined ? resolve() : reject(ioError(error, 'write to', 'stdout'))));
   });
 }
