@@ -50,13 +50,13 @@ async function changedBetween(volume: Volume, older: SessionDirectory, newer: Se
   const changed = new Bitmap(Math.max(older.bandCount, newer.bandCount));
   const ids = new Set(await volume.sessionIds());
   for (let session = newer; session.sessionId !== older.sessionId; ) {
-    const bitmap = await readBitmap(session);
+    const bitmap = await unlessDamaged(session.readBitmap());
     if (bitmap === undefined) return undefined;
     changed.or(bitmap);
     const { base } = session.manifest;
     if (base === undefined || base.sessionId < older.sessionId || !ids.has(base.sessionId)) return undefined;
-    const next = await volume.openSession(base.sessionId);
-    if (!equalBytes(next.manifestDigest, base.manifestDigest)) return undefined;
+    const next = await unlessDamaged(volume.openSession(base.sessionId));
+    if (next === undefined || !equalBytes(next.manifestDigest, base.manifestDigest)) return undefined;
     if (next.bandCount > session.bandCount) changed.setRange(session.bandCount, next.bandCount); // dropped, and perhaps grown again as zeros
     session = next;
   }
@@ -64,9 +64,9 @@ async function changedBetween(volume: Volume, older: SessionDirectory, newer: Se
 }
 
 /** Undefined: it is damaged, and the indexes have to tell. */
-async function readBitmap(session: SessionDirectory): Promise<Bitmap | undefined> {
+async function unlessDamaged<T>(reading: Promise<T>): Promise<T | undefined> {
   try {
-    return await session.readBitmap();
+    return await reading;
   } catch (error) {
     if (isDamage(error)) return undefined;
     throw error;

@@ -33,7 +33,8 @@ export async function replaceLabels(repository: Repository, session: LabelledSes
   await writeLabels(session, labels);
 }
 
-async function lockLabels(repository: Repository, { volume }: LabelledSession): Promise<Lock> {
+/** Keeps the labels of a volume's sessions as they are, while it is held. @throws TimebandError LOCKED */
+export async function lockLabels(repository: Repository, { volume }: Pick<LabelledSession, 'volume'>): Promise<Lock> {
   return await repository.lock({
     scope: `labels-${volume.id}`,
     what: `the labels of volume "${volume.name}"`,

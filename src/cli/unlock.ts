@@ -61,12 +61,9 @@ async function readVolumeKey(file: string): Promise<VolumeKey> {
   const bytes = await readSecretFile(file, 'volume key');
   try {
     return volumeKeyCodec.decode(bytes);
-  } catch (cause) {
-    throw new TimebandError(`${file} is no volume key, or damaged. Export it again with "timeband key export".`, {
-      code: 'WRONG_KEY',
-      cause,
-      path: file,
-    });
+  } catch {
+    // Without its cause, which --debug would show: JSON.parse quotes what it stumbles over, and this may be another secret.
+    throw new TimebandError(`${file} is no volume key, or damaged. Export it again with "timeband key export".`, { code: 'WRONG_KEY', path: file });
   } finally {
     wipeKeys(bytes);
   }

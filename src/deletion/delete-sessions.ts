@@ -1,6 +1,8 @@
 /** Deleting sessions and volumes. */
 import { TimebandError } from '../../bands/errors.ts';
+import type { Labels } from '../../bands/format/labels.ts';
 import type { Catalog } from '../catalog.ts';
+import { lockLabels } from '../labels.ts';
 import { acquireForDeletion } from '../leases.ts';
 import type { Lock } from '../locks.ts';
 import type { Repository } from '../repository.ts';
@@ -12,13 +14,15 @@ export interface DeleteOptions {
   readonly command: string;
   /** Delete the newest session, too. */
   readonly evenNewest?: boolean;
+  /** Whether a session has to stay for the labels that it has by now: it may have been protected since somebody chose it. */
+  readonly isKept?: ((sessionId: string, labels: Labels) => boolean) | undefined;
   readonly catalog?: Catalog | undefined;
 }
 
 /**
  * Deletes sessions of a volume. All of them are gone before this begins to remove files; if one cannot be moved away, the error
  * says which are gone already.
- * @throws TimebandError LOCKED (a sync runs, or somebody reads one of them), USAGE (the newest), SESSION_NOT_FOUND
+ * @throws TimebandError LOCKED (a sync runs, somebody reads one of them, or one has to stay), USAGE (the newest), SESSION_NOT_FOUND
  */
 export async function deleteSessions(repository: Repository, volume: Volume, sessionIds: readonly string[], options: DeleteOptions): Promise<void> {
   const { locks, trash } = repository.layout;
@@ -30,19 +34,34 @@ export async function deleteSessions(repository: Repository, volume: Volume, ses
   const held: Lock[] = [];
   try {
     for (const sessionId of sessionIds) held.push(await acquireForDeletion({ locks, volume: volume.name, volumeId: volume.id, sessionId, command }));
-    await rememberNewest(
-      volume,
-      ids.findLast((id) => !sessionIds.includes(id)),
-      options.catalog,
-    );
-    const moved = await moveToTrash(
-      trash,
-      sessionIds.map((sessionId) => volume.sessionPath(sessionId)),
-    );
+    const newest = ids.findLast((id) => !sessionIds.includes(id));
+    const moved = await moveSessions(repository, volume, sessionIds, { ...options, newest });
     for (const directory of moved) await removeTree(directory);
   } finally {
     for (const lock of held) await lock.release();
   }
+}
+
+/** Nobody protects a session, or takes its protection away, between the last look at its labels and its end. */
+async function moveSessions(
+  repository: Repository,
+  volume: Volume,
+  sessionIds: readonly string[],
+  { isKept, catalog, newest }: Pick<DeleteOptions, 'isKept' | 'catalog'> & { readonly newest: string | undefined },
+): Promise<string[]> {
+  await using _labels = isKept === undefined ? undefined : await lockLabels(repository, { volume });
+  for (const id of isKept === undefined ? [] : sessionIds) {
+    if (isKept?.(id, await volume.readLabels(id)) === true)
+      throw new TimebandError(
+        `${volume.name}@${id} was protected, or got a tag that is kept, after it was chosen. No session of this volume was deleted; run it again.`,
+        { code: 'LOCKED', path: volume.sessionPath(id) },
+      );
+  }
+  await rememberNewest(volume, newest, catalog);
+  return await moveToTrash(
+    repository.layout.trash,
+    sessionIds.map((sessionId) => volume.sessionPath(sessionId)),
+  );
 }
 
 function checkDeletable(volume: Volume, ids: readonly string[], sessionIds: readonly string[], evenNewest: boolean): void {

@@ -143,3 +143,11 @@ test.serial('no passphrase stands in the arguments of any process, and none is h
   t.true(looks > 5);
   t.is(sh('/bin/sh', '-c', `grep -rl ${secret} ${ws.root} || true`), '', 'and it is written nowhere');
 });
+
+test.serial('a secret that is taken for a volume key is not quoted, not even with --debug', async (t) => {
+  const ws = await ready(t);
+  writeFileSync(ws.at('passphrase'), PASSPHRASE);
+  const { status, stdout, stderr } = await ws.cliIn(NONE, 'volumes', '--volume-key-file', ws.at('passphrase'), '--debug', '--json');
+  t.is(status, 12);
+  t.false(`${stdout}${stderr}`.includes(PASSPHRASE.slice(0, 4)), stderr);
+});

@@ -1,5 +1,6 @@
 /** diff: what differs between two sessions, also where the chain between them is broken. */
-import { rmSync } from 'node:fs';
+import { rmSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { BandPool } from '../../bands/workers/band-pool.ts';
 import { checkSameVolume, diffSessions, type SessionDiff } from '../../src/diff.ts';
@@ -51,6 +52,14 @@ test('with a session in between deleted, the indexes alone tell', async (t) => {
   rmSync((await at.session('disk', ids[1])).directory, { recursive: true });
   t.deepEqual(await bandsBetween(at, ids[0], ids[3]), [1, 2, 3]);
   t.deepEqual(await bandsBetween(at, ids[0], ids[2]), [1, 2]);
+});
+
+test('with a session in between damaged, the indexes alone tell', async (t) => {
+  for (const record of ['manifest', 'bitmap']) {
+    const { at, ids } = await sessionsOf(t, [[0], [1], [2], [3]]);
+    writeFileSync(path.join((await at.session('disk', ids[1])).directory, record), 'damaged');
+    t.deepEqual(await bandsBetween(at, ids[0], ids[3]), [1, 2, 3], record);
+  }
 });
 
 test('sizes that differ are told, and the end of the larger one bounds the ranges', async (t) => {

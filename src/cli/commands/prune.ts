@@ -1,5 +1,5 @@
 import { messageOf, TimebandError } from '../../../bands/errors.ts';
-import { deleteSessions } from '../../deletion/delete-sessions.ts';
+import { type DeleteOptions, deleteSessions } from '../../deletion/delete-sessions.ts';
 import type { Repository } from '../../repository.ts';
 import { parseDuration } from '../../retention/duration.ts';
 import { type PrunedSession, type PrunePlan, planPrune } from '../../retention/prune.ts';
@@ -55,7 +55,9 @@ export function addPrune(define: Define): void {
         if (!isDryRun && doomed.length > 0) await confirm(context, describePlan(plan), options['yes'] === true);
         const failures = isDryRun
           ? []
-          : await deleteAll(context, doomed, (volume, ids) => deleteSessions(repository, volume, ids, { command: 'prune', catalog }));
+          : await deleteAll(context, doomed, (volume, ids) =>
+              deleteSessions(repository, volume, ids, { command: 'prune', catalog, isKept: keptByNow(volume, doomed, rules?.keepTags ?? []) }),
+            );
         if (!plan.hasRoom) {
           context.warn('all that may be deleted does not make the room that was asked for. Protected sessions and the newest of each volume stay.');
           context.exitCode = EXIT.incomplete;
@@ -102,6 +104,12 @@ async function deleteAll(
     }
   }
   return failures;
+}
+
+/** Between the plan and the deletion lies a question, and somebody may have taken a session out of the plan. */
+function keptByNow(volume: Volume, doomed: readonly PrunedSession[], keepTags: readonly string[]): DeleteOptions['isKept'] {
+  const tagsOf = new Map(doomed.filter((session) => session.volume === volume).map(({ id, tags }) => [id, new Set(tags)]));
+  return (id, { isProtected, tags }) => isProtected || tags.some((tag) => keepTags.includes(tag) && tagsOf.get(id)?.has(tag) !== true);
 }
 
 function parseRules(options: Readonly<Record<string, unknown>>): RetentionRules | undefined {

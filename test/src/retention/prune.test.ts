@@ -1,11 +1,14 @@
 /** Prune: the rules applied to real sessions, room made from the oldest, and what it never touches. */
 import { readdirSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import { BandPool } from '../../../bands/workers/band-pool.ts';
 import { changeLabels } from '../../../src/labels.ts';
 import { type PruneRequest, planPrune } from '../../../src/retention/prune.ts';
 import { fill } from '../../support/bytes.ts';
 import { BAND_256K, type Lab, lab } from '../../support/library.ts';
+import { onTerminal } from '../../support/pty.ts';
+import { PASSPHRASE } from '../../support/workspace.ts';
 
 const pool: BandPool = new BandPool();
 test.after.always(() => pool.close());
@@ -62,6 +65,23 @@ test.serial(
     t.deepEqual(none, { deleted: [], hasRoom: true, reasons: [] });
   },
 );
+
+test.serial('a session that was protected, or got a tag that is kept, while the question stood, is not deleted', async (t) => {
+  for (const change of [{ isProtected: true }, { tags: ['milestone'] }]) {
+    const at = await lab(t, pool);
+    const [first = '', second = '', third = ''] = await daily(at, 'a', 4);
+    const volume = await at.repository.volume('a');
+    const pty = onTerminal(t, at, 'prune --keep-last 1 --keep-tag milestone');
+    await pty.answer(/Passphrase: /, 1, `${PASSPHRASE}\r`);
+    while (!pty.shown().includes('Delete?')) await sleep(5);
+    await changeLabels(at.repository, { volume, sessionId: second }, (labels) => ({ ...labels, ...change }));
+    await pty.answer(/Delete\? /, 1, 'y\r');
+    t.is(await pty.status(), 11, pty.shown());
+    t.deepEqual((await volume.sessionIds()).slice(0, 3), [first, second, third]);
+    t.is((await at.json('prune', '--keep-last', '1', '--keep-tag', 'milestone', '--yes')).status, 'pruned');
+    t.is((await volume.sessionIds())[0], second);
+  }
+});
 
 test.serial('the command shows why, does nothing in a dry run, refuses to guess, and deletes what it said', async (t) => {
   const at = await lab(t, pool);
