@@ -14,7 +14,7 @@ const SIGNAL_BASE = 128;
 export function addWithLock(define: Define): void {
   define(
     'with-lock <command...>',
-    'run a command while nothing is written to the repository, such as a copy of it; needs no passphrase (give -- first)',
+    'run a command while no session is made or deleted in the repository, such as a copy of it; needs no passphrase (give -- first)',
     (command) => command,
     async (context, [argv]) => {
       const layout = repositoryLayout(context.repositoryPath);
