@@ -12,13 +12,15 @@ export interface DeleteOptions {
   readonly command: string;
   /** Delete the newest session, too. */
   readonly evenNewest?: boolean;
+  /** Refuse if one of them is protected, which it may have become since it was chosen. */
+  readonly sparesProtected?: boolean;
   readonly catalog?: Catalog | undefined;
 }
 
 /**
  * Deletes sessions of a volume. All of them are gone before this begins to remove files; if one cannot be moved away, the error
  * says which are gone already.
- * @throws TimebandError LOCKED (a sync runs, or somebody reads one of them), USAGE (the newest), SESSION_NOT_FOUND
+ * @throws TimebandError LOCKED (a sync runs, or somebody reads one of them), USAGE (the newest, one that is protected), SESSION_NOT_FOUND
  */
 export async function deleteSessions(repository: Repository, volume: Volume, sessionIds: readonly string[], options: DeleteOptions): Promise<void> {
   const { locks, trash } = repository.layout;
@@ -30,6 +32,7 @@ export async function deleteSessions(repository: Repository, volume: Volume, ses
   const held: Lock[] = [];
   try {
     for (const sessionId of sessionIds) held.push(await acquireForDeletion({ locks, volume: volume.name, volumeId: volume.id, sessionId, command }));
+    if (options.sparesProtected === true) await refuseProtected(volume, sessionIds);
     await rememberNewest(
       volume,
       ids.findLast((id) => !sessionIds.includes(id)),
@@ -56,6 +59,18 @@ function checkDeletable(volume: Volume, ids: readonly string[], sessionIds: read
     `${newest} is the newest session of "${volume.name}". Nothing was deleted. Use --even-newest to delete it, too; "timeband delete-volume" removes a whole volume.`,
     { code: 'USAGE' },
   );
+}
+
+async function refuseProtected(volume: Volume, sessionIds: readonly string[]): Promise<void> {
+  for (const id of sessionIds) {
+    if (!(await volume.readLabels(id)).isProtected) continue;
+    throw new TimebandError(
+      `session ${volume.name}@${id} has been protected meanwhile. Nothing of "${volume.name}" was deleted; run the command again.`,
+      {
+        code: 'USAGE',
+      },
+    );
+  }
 }
 
 /**

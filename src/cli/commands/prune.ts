@@ -55,7 +55,9 @@ export function addPrune(define: Define): void {
         if (!isDryRun && doomed.length > 0) await confirm(context, describePlan(plan), options['yes'] === true);
         const failures = isDryRun
           ? []
-          : await deleteAll(context, doomed, (volume, ids) => deleteSessions(repository, volume, ids, { command: 'prune', catalog }));
+          : await deleteAll(context, doomed, (volume, ids) =>
+              deleteSessions(repository, volume, ids, { command: 'prune', sparesProtected: true, catalog }),
+            );
         if (!plan.hasRoom) {
           context.warn('all that may be deleted does not make the room that was asked for. Protected sessions and the newest of each volume stay.');
           context.exitCode = EXIT.incomplete;

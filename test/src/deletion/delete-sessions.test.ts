@@ -6,6 +6,7 @@ import { checkRepository } from '../../../src/check/check.ts';
 import { deleteSessions, deleteVolume } from '../../../src/deletion/delete-sessions.ts';
 import { planDeletion, sizesOfSession } from '../../../src/deletion/sizes.ts';
 import { moveToTrash } from '../../../src/deletion/trash.ts';
+import { changeLabels } from '../../../src/labels.ts';
 import { Lease } from '../../../src/leases.ts';
 import { restoreSession } from '../../../src/restore.ts';
 import { fill } from '../../support/bytes.ts';
@@ -190,4 +191,20 @@ test.serial('sessions can be deleted from a disk without a free byte or inode', 
   t.is((await run('check', '--data')).status, 0);
   t.is((await run('sync', `disk=${image}`, '--force')).status, 0, 'there is room again');
   t.deepEqual(readdirSync(`${repo}/locks`), []);
+});
+
+test.serial('what was protected after a rule had chosen it is not deleted, nor anything else of that volume', async (t) => {
+  const at = await lab(t, pool);
+  const sessions = await sixSessions(at);
+  const volume = await at.repository.volume('disk');
+  const [first = '', second = ''] = sessions.keys();
+  const protect = (isProtected: boolean): Promise<unknown> =>
+    changeLabels(at.repository, { volume, sessionId: second }, (labels) => ({ ...labels, isProtected }));
+  await protect(true);
+  t.is(await codeOf(() => deleteSessions(at.repository, volume, [first, second], { ...DELETE, sparesProtected: true })), 'USAGE');
+  await verifyAll(t, at, sessions);
+  t.deepEqual(readdirSync(at.repository.layout.locks), []);
+  await protect(false);
+  await deleteSessions(at.repository, volume, [first, second], { ...DELETE, sparesProtected: true });
+  t.is((await volume.sessionIds()).length, 4);
 });
