@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoOf, ioError, TimebandError } from '../../bands/errors.ts';
 import { checkVolumeSize } from '../../bands/format/geometry.ts';
 import { loopDeviceOver } from '../../fuse/block-image.ts';
-import { hasLocks, lockDescriptor } from '../file-lock.ts';
+import { lockAgainstAll } from '../file-lock.ts';
 import { bootId } from '../host.ts';
 import { type DeviceNumbers, deviceNumbers, readDeviceSize } from '../sources/block-device.ts';
 import { TRUSTED_FILE_SYSTEMS } from '../sources/data-map.ts';
@@ -55,11 +55,15 @@ export class Backing {
   /** As it is now. A file that is being written to may have the same stamp a tick of the clock later. */
   async stamp(): Promise<ImageStamp> {
     if (this.#device !== undefined) return await deviceStamp(this.#device, this.path);
-    return this.fileStamp();
+    return this.#fileStamp();
   }
 
-  /** Of a file. */
-  fileStamp(): ImageStamp {
+  /** The stamp of a file, without waiting; undefined: it is a device. */
+  stampNow(): ImageStamp | undefined {
+    return this.#device === undefined ? this.#fileStamp() : undefined;
+  }
+
+  #fileStamp(): ImageStamp {
     const { ino, birthtimeNs, mtimeNs, ctimeNs } = fstatSync(this.handle.fd, { bigint: true });
     return { kind: 'file', ino: String(ino), birthNs: String(birthtimeNs), mtimeNs: String(mtimeNs), ctimeNs: String(ctimeNs) };
   }
@@ -110,9 +114,7 @@ async function openExclusively(real: string, facts: BigIntStats): Promise<FileHa
 async function keepOthersOut(handle: FileHandle, real: string, facts: BigIntStats): Promise<void> {
   const loop = await loopDeviceOver(facts);
   if (loop !== undefined) throw inUse(real, `the loop device ${loop} is over it. Detach it first (losetup --detach ${loop})`);
-  const locks = await readFile('/proc/locks', 'utf8').catch(() => ''); // not Linux: then our own lock has to do
-  if (hasLocks(locks, facts)) throw inUse(real, 'another program holds a lock on it (a running VM, or it is attached already)');
-  const outcome = await lockDescriptor(handle.fd, 'exclusive', real);
+  const outcome = await lockAgainstAll(handle, real);
   if (outcome === 'locked') return;
   if (outcome === 'held') throw inUse(real, 'another program holds a lock on it (a running VM, or it is attached already)');
   throw new TimebandError(`${real} cannot be locked (${outcome}), so others could write to it unseen. Move it to a local file system.`, {
