@@ -198,12 +198,10 @@ const ATTACKS: readonly Attack[] = [
       const name = readdirSync(path.join(stranger, 'repo', 'keys'))[0] ?? '';
       copyFileSync(path.join(stranger, 'repo', 'keys', name), path.join(root, 'keys', name));
     },
-    isHarmless: true,
   },
   {
     title: 'two key slots with one id',
     attack: (target) => copyFileSync(slotOf(target), path.join(target.root, 'keys', '0000000000000000.json')),
-    isHarmless: true,
   },
   {
     title: 'a key slot that is a link to a file outside',
