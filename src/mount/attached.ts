@@ -110,7 +110,7 @@ async function detach(kind: AttachedImage['kind'], stateDirectory: string, targe
   const problem = reasonNotInOrder(await registry.readLog(directory));
   await registry.remove(directory);
   if (problem === undefined) return { image: record.attached.location, directory };
-  const message = `${directory} was taken down, but not all that was written to ${record.attached.location} may be stored: ${problem}. Look at its disk, and check what is on it.`;
+  const message = `${directory} was taken down, but not in order: ${problem}. If that is about the disk of ${record.attached.location}, what was written last may be lost: look at it.`;
   throw new TimebandError(message, { code: 'IO_ERROR', path: record.attached.location });
 }
 

@@ -285,7 +285,7 @@ test.serial('a detach whose last writes the disk did not store says so', async (
   await disk.arm({ name: 'one EIO', at: 1, under: ['/'], seed: 0 });
   await t.throwsAsync(() => detachBundle(options.stateDirectory, options.directory), {
     code: 'IO_ERROR',
-    message: /may be stored: cannot make durable/,
+    message: /not in order: cannot make durable/,
   });
   t.is((await disk.disarm()).first?.split(' ')[0], 'sync');
   await attachBundle(options);
