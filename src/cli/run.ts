@@ -2,28 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import { type ErrorCode, firstError, TimebandError } from '../../bands/errors.ts';
 import { VERSION } from '../version.ts';
-import { addBreakLock } from './commands/break-lock.ts';
-import { addBundle } from './commands/bundle.ts';
-import { addCheck } from './commands/check.ts';
-import { addCopy } from './commands/copy.ts';
-import { addDelete } from './commands/delete.ts';
-import { addDiff } from './commands/diff.ts';
-import { addInit } from './commands/init.ts';
-import { addKey } from './commands/key.ts';
-import { addLabels } from './commands/labels.ts';
-import { addMap } from './commands/map.ts';
-import { addMount } from './commands/mount.ts';
-import { addOpen } from './commands/open.ts';
-import { addPrune } from './commands/prune.ts';
-import { addRestore } from './commands/restore.ts';
-import { addServeNbd } from './commands/serve-nbd.ts';
-import { addSessions } from './commands/sessions.ts';
-import { addForgetSource, addSources } from './commands/sources.ts';
-import { addStats } from './commands/stats.ts';
-import { addSync } from './commands/sync.ts';
-import { addTrack } from './commands/track.ts';
-import { addVolumes } from './commands/volumes.ts';
-import { addWithLock } from './commands/with-lock.ts';
+import { commandsFor } from './commands.ts';
 import { addCommonOptions, CommandContext, type CommonOptions } from './context.ts';
 import type { Define } from './define.ts';
 import { EXIT, EXIT_CODES } from './exit-codes.ts';
@@ -64,32 +43,7 @@ export async function run(argv: readonly string[], terminal: Terminal): Promise<
         status = context.exitCode;
       });
     };
-  for (const add of [
-    addInit,
-    addSync,
-    addVolumes,
-    addSessions,
-    addRestore,
-    addCheck,
-    addDiff,
-    addMap,
-    addSources,
-    addForgetSource,
-    addStats,
-    addDelete,
-    addPrune,
-    addCopy,
-    addLabels,
-    addMount,
-    addOpen,
-    addServeNbd,
-    addWithLock,
-    addBreakLock,
-  ])
-    add(defineIn(program));
-  addTrack(defineIn(program.command('track').description('disk images that keep track of what is written to them')));
-  addBundle(defineIn(program.command('bundle').description('sparse bundles as disks that can be written')));
-  addKey(defineIn(program.command('key').description('what opens the repository: key slots, recovery phrases, keys of single volumes')));
+  for (const add of await commandsFor(argv)) add(program, defineIn);
   try {
     await program.parseAsync([...argv], { from: 'user' });
     return status;

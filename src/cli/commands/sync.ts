@@ -2,9 +2,8 @@ import { messageOf, TimebandError } from '../../../bands/errors.ts';
 import type { ByteRange } from '../../../bands/format/geometry.ts';
 import { BandPool } from '../../../bands/workers/band-pool.ts';
 import { readChangedRanges } from '../../sources/changed-ranges.ts';
-import { checkSourceKind } from '../../sources/open-source.ts';
 import type { SpaceReport } from '../../sync/space.ts';
-import { type SyncOptions, type SyncResult, syncVolume } from '../../sync/sync.ts';
+import type { SyncOptions, SyncResult } from '../../sync/sync.ts';
 import type { CommandContext } from '../context.ts';
 import type { Define } from '../define.ts';
 import { EXIT, EXIT_CODES } from '../exit-codes.ts';
@@ -35,9 +34,12 @@ export function addSync(define: Define): void {
       const requests = (volumes as string[]).map(parseRequest);
       const changes = await readChanges(options, requests.length);
       await using pool = new BandPool(); // threads start while the key is derived
+      const loading = Promise.all([import('../../sync/sync.ts'), import('../../sources/open-source.ts')]); // and so does the code
+      loading.catch(() => undefined); // thrown where it is waited for
       const results: SyncResult[] = [];
       const failures: Failure[] = [];
       await context.withRepository(async (repository, catalog) => {
+        const [{ syncVolume }, { checkSourceKind }] = await loading;
         for (const request of requests) {
           const progress = context.progress(request.name);
           try {
@@ -47,7 +49,8 @@ export function addSync(define: Define): void {
               context.warn(message);
             };
             const more = { changes, signal: context.terminal.signal, onProgress: progress?.update, onWarning };
-            const syncOptions = toSyncOptions(request, options, more);
+            const sourceKind = typeof options['source'] === 'string' ? checkSourceKind(options['source']) : undefined;
+            const syncOptions = { ...toSyncOptions(request, options, more), sourceKind };
             const result = await syncVolume(repository, syncOptions, { catalog, pool, stateDirectory: context.stateDirectory });
             progress?.end();
             results.push(result);
@@ -122,7 +125,6 @@ function toSyncOptions(
     bandBytes: typeof options['bandSize'] === 'string' ? parseBandSize(options['bandSize']) : undefined,
     isForced: options['force'] === true,
     isDryRun: options['dryRun'] === true,
-    sourceKind: typeof options['source'] === 'string' ? checkSourceKind(options['source']) : undefined,
     verifiesChanges: options['verifyChanges'] === true,
     acceptsRollback: options['acceptRollback'] === true,
   };
