@@ -19,6 +19,12 @@ const COARSE_TICK_MS = 2100;
 const SECTORS_WRITTEN_FIELD = 6;
 const SECTORS_DISCARDED_FIELD = 13;
 
+/** What tells an open file or device from any other of this machine. */
+export function identityOf(fd: number): string {
+  const facts = fstatSync(fd, { bigint: true });
+  return facts.isBlockDevice() ? `device ${facts.rdev}` : `file ${facts.dev} ${facts.ino}`;
+}
+
 export class Backing {
   /** Absolute, without links. */
   readonly path: string;

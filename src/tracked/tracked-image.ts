@@ -11,7 +11,7 @@ import { bandLengthOf } from '../../bands/format/geometry.ts';
 import type { WritableImage } from '../../bands/store/image.ts';
 import type { SessionToken, SourceOwner } from '../sources/source.ts';
 import { removeLeftAside } from './aside-file.ts';
-import { Backing } from './backing.ts';
+import { Backing, identityOf } from './backing.ts';
 import { dirtyRanges, TRACKED_BAND_BYTES } from './change-tracker.ts';
 import { FrozenPoint } from './frozen-point.ts';
 import { TrackStore, trackedFolder } from './track-store.ts';
@@ -78,6 +78,11 @@ export class TrackedImage implements WritableImage {
       await backing.close();
       throw error;
     }
+  }
+
+  /** Of the backing file or device, whatever has its name by now. */
+  get identity(): string {
+    return identityOf(this.#fd);
   }
 
   /** Where this machine keeps what belongs to it. */

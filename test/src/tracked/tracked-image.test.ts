@@ -1,8 +1,11 @@
 /** A tracked image without a mount: what it holds, what a frozen point of it holds, and what it names as changed. */
-import { existsSync, mkdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
+import { TrackedData } from '../../../src/sources/tracked/tracked-data.ts';
 import { TRACKED_BAND_BYTES } from '../../../src/tracked/change-tracker.ts';
+import { ControlClient } from '../../../src/tracked/control-client.ts';
+import { ControlServer } from '../../../src/tracked/control-server.ts';
 import type { FrozenPoint } from '../../../src/tracked/frozen-point.ts';
 import { TrackedImage } from '../../../src/tracked/tracked-image.ts';
 import { fill, isSame, sameBytes } from '../../support/bytes.ts';
@@ -184,6 +187,24 @@ test('a point that is frozen while the one before is being let go of keeps its o
     await image.thaw();
     t.false(existsSync(frozen.asidePath));
   }
+  await image.close();
+});
+
+test('a file that has taken the place of the one that is attached is not read in its stead', async (t) => {
+  const at = workspace(t);
+  writeParts(at.at('disk.img'), SIZE);
+  const image = await open(at);
+  const { asidePath } = await image.freeze(true);
+  const control = await ControlServer.listen(image);
+  const client = await ControlClient.connect(image.folder);
+  if (client === undefined) throw new Error('nobody listens');
+  const frozen = { image: image.path, identity: image.identity, sizeBytes: SIZE, aside: asidePath };
+  await (await TrackedData.open(client, frozen)).close();
+  writeParts(at.at('other.img'), SIZE);
+  renameSync(at.at('other.img'), at.at('disk.img'));
+  t.is(await codeOf(() => TrackedData.open(client, frozen)), 'SOURCE_CHANGED');
+  client.close();
+  await control.close();
   await image.close();
 });
 
