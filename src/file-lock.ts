@@ -3,6 +3,7 @@
  * open file, which stays open here after that program has ended, and goes when it is closed or this process dies.
  */
 import { spawn } from 'node:child_process';
+import { type FileHandle, readFile } from 'node:fs/promises';
 import { TimebandError } from '../bands/errors.ts';
 import { deviceNumbers } from './sources/block-device.ts';
 
@@ -31,6 +32,16 @@ export function lockDescriptor(fd: number, mode: 'shared' | 'exclusive', file: s
       resolve(status === 0 ? 'locked' : status === STATUS_HELD ? 'held' : stderr.trim() || `flock ended with status ${status}`),
     );
   });
+}
+
+/**
+ * Locks an open file for this process alone, unless anybody holds a lock of any kind on it, as a running VM does.
+ * @returns as `lockDescriptor`
+ */
+export async function lockAgainstAll(handle: FileHandle, file: string): Promise<string> {
+  const facts = await handle.stat({ bigint: true });
+  const locks = await readFile('/proc/locks', 'utf8').catch(() => ''); // not Linux: then our own lock has to do
+  return hasLocks(locks, facts) ? 'held' : await lockDescriptor(handle.fd, 'exclusive', file);
 }
 
 /** Whether anybody holds a lock of any kind on a file, from the text of /proc/locks. Where it names devices otherwise than stat (btrfs), none is found. */

@@ -17,6 +17,7 @@ import {
   readRegularFile,
   replaceFile,
   requireRealDirectory,
+  statIfPresent,
   syncDirectory,
   TEMPORARY_PREFIX,
   tryToRemove,
@@ -230,9 +231,17 @@ export class Repository {
     return await Lock.acquire(this.layout.locks, { ...request, waitMs, signal });
   }
 
-  /** Takes the lock that whoever changes a volume holds. @throws TimebandError LOCKED, INTERRUPTED */
+  /** Takes the lock that whoever changes a volume holds. @throws TimebandError LOCKED, INTERRUPTED, VOLUME_NOT_FOUND (it was removed before that) */
   async lockVolume(volume: Volume, command: string): Promise<Lock> {
-    return await this.lock({ scope: volume.id, what: `volume "${volume.name}"`, command });
+    const lock = await this.lock({ scope: volume.id, what: `volume "${volume.name}"`, command });
+    try {
+      if ((await statIfPresent(volume.layout.root)) !== undefined) return lock;
+    } catch (error) {
+      await lock.release();
+      throw error;
+    }
+    await lock.release();
+    throw new TimebandError(`volume "${volume.name}" was removed just now, by whoever had it locked.`, { code: 'VOLUME_NOT_FOUND' });
   }
 
   /** Replaces a volume's record by what `change` makes of it: its name, its note. @throws TimebandError VOLUME_EXISTS, USAGE, LOCKED */

@@ -10,6 +10,7 @@ import { errnoOf, ioError, TimebandError } from '../bands/errors.ts';
 import { FILE_MODE, syncDirectory, tryToRemove } from '../bands/store/files.ts';
 import type { SessionDirectory } from '../bands/store/session-directory.ts';
 import { loopDeviceOver } from '../fuse/block-image.ts';
+import { lockAgainstAll } from './file-lock.ts';
 import { deviceNumbers, readDeviceSize } from './sources/block-device.ts';
 
 export interface TargetOptions {
@@ -152,7 +153,7 @@ async function appear(temporary: string, target: string): Promise<void> {
 async function openFileTarget(target: string, facts: BigIntStats, sizeBytes: number): Promise<Target> {
   await refuseLoopFile(target, facts);
   try {
-    const handle = await open(target, constants.O_RDWR);
+    const handle = await openUnlocked(target);
     const before = Number(facts.size);
     // Cut last: all of it is written before. One that has its size already keeps its time.
     const cut = async (): Promise<void> => {
@@ -165,6 +166,21 @@ async function openFileTarget(target: string, facts: BigIntStats, sizeBytes: num
     return existingTarget(target, handle, { isDevice: false, sizeBytes: before, behindBytes: 0, cut });
   } catch (error) {
     throw ioError(error, 'write over', target);
+  }
+}
+
+/** A running VM, or what serves a tracked image, holds a lock, and would know nothing of what is written; nobody attaches it while we hold ours. */
+async function openUnlocked(target: string): Promise<FileHandle> {
+  const handle = await open(target, constants.O_RDWR);
+  try {
+    // A file system without locks, or a machine without the program, is no reason to restore nothing.
+    const outcome = await lockAgainstAll(handle, target).catch(() => 'unknown');
+    if (outcome !== 'held') return handle;
+    const message = `${target} is in use: another program holds a lock on it (a running VM, or it is attached with "track attach"); nothing was written. End that first.`;
+    throw new TimebandError(message, { code: 'TARGET_INVALID', path: target });
+  } catch (error) {
+    await handle.close();
+    throw error;
   }
 }
 

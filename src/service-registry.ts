@@ -43,6 +43,17 @@ export class ServiceRegistry<Record> {
     return file;
   }
 
+  /** What the server wrote there so far. */
+  async readLog(place: string): Promise<string> {
+    const file = `${this.base(place)}.log`;
+    try {
+      return await readFile(file, 'utf8');
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return '';
+      throw ioError(error, 'read', file);
+    }
+  }
+
   async get(place: string): Promise<Record | undefined> {
     return await this.#read(`${this.base(place)}.json`);
   }

@@ -6,7 +6,7 @@ import { workerData } from 'node:worker_threads';
 import { crc32 } from 'node:zlib';
 import { nodePrimitives } from '../crypto/node-primitives.ts';
 import { createZstdCodec } from '../crypto/zstd.ts';
-import { ioError, messageOf, TimebandError, withPath } from '../errors.ts';
+import { ioError, isShortage, messageOf, TimebandError, withPath } from '../errors.ts';
 import {
   type BandContext,
   type BandScratch,
@@ -23,7 +23,7 @@ import {
 import { equalBytes } from '../format/bytes.ts';
 import { CHUNK_BYTES } from '../format/geometry.ts';
 import type { StoredBand } from '../format/index-page.ts';
-import { FILE_MODE, readFully, removeFileSync } from '../store/files.ts';
+import { FILE_MODE, readFully, removeFileSync, statIfPresent, syncFile } from '../store/files.ts';
 import { type LinkOutcome, linkOrCopy } from '../store/link-file.ts';
 import { openBandFile } from '../store/open-band-file.ts';
 import { readChunk as readChunkOf } from '../store/read-chunk.ts';
@@ -278,9 +278,11 @@ export function copyBand(task: CopyBandTask): Promise<WireResult<undefined>> {
 
 /** What the index would say of a file that is whole and of that digest, else undefined: everything is proven, nothing taken on trust. */
 async function adopt(keys: BandKeyMaterial, file: string, digest: Uint8Array): Promise<StoredBand | undefined> {
-  const fileBytes = lstatSync(file, { throwIfNoEntry: false })?.size ?? 0;
-  if (fileBytes === 0 || fileBytes > maxBandFileBytes(keys.bandBytes)) return undefined;
   try {
+    const fileBytes = (await statIfPresent(file))?.size ?? 0;
+    if (fileBytes === 0 || fileBytes > maxBandFileBytes(keys.bandBytes)) return undefined;
+    // Whether the disk took what its writer left: what is read here may be in memory only, and somebody else's sync may have been told of the error.
+    await syncFile(file);
     return await buffers.use(keys.bandBytes, (plain) =>
       withBandFile(file, { fileBytes }, (bytes) => {
         const band = { salt: Uint8Array.from(readBandSalt(bytes)), fileBytes, fingerprint: new Uint8Array(0), digest };
@@ -291,7 +293,7 @@ async function adopt(keys: BandKeyMaterial, file: string, digest: Uint8Array): P
       }),
     );
   } catch (error) {
-    if (error instanceof TimebandError && error.code === 'BAND_CORRUPT') return undefined;
+    if (error instanceof TimebandError && !isShortage(error)) return undefined; // one that cannot be read, say, is written again, too
     throw error;
   }
 }

@@ -142,7 +142,6 @@ async function fill(band: OpenBand, out: Uint8Array, start: number): Promise<num
 }
 
 async function put(band: OpenBand, bytes: Uint8Array, start: number): Promise<void> {
-  band.isDirty = true;
   try {
     for (let done = 0; done < bytes.length; ) {
       done += (await writeAt(band.fd, bytes, done, bytes.length - done, start + done)).bytesWritten;
@@ -150,6 +149,8 @@ async function put(band: OpenBand, bytes: Uint8Array, start: number): Promise<vo
     }
   } catch (error) {
     throw ioError(error, 'write to the band', band.path);
+  } finally {
+    band.isDirty = true; // afterwards: a flush that began before does not cover it
   }
 }
 
@@ -160,11 +161,12 @@ async function putZeros(band: OpenBand, start: number, length: number): Promise<
 }
 
 async function cutBand(band: OpenBand, sizeBytes: number): Promise<void> {
-  band.isDirty = true;
   try {
     await cut(band.fd, sizeBytes);
     band.sizeBytes = sizeBytes;
   } catch (error) {
     throw ioError(error, 'cut the band', band.path);
+  } finally {
+    band.isDirty = true;
   }
 }

@@ -35,7 +35,10 @@ export class OpenBands {
   readonly #closing = new Set<Promise<void>>();
   /** Files were made or removed. */
   #isFolderDirty = false;
-  /** Of files that were closed. */
+  /** How many files were removed so far: one that was opened meanwhile may have lost its name. */
+  #removals = 0;
+  #flushing: Promise<void> = Promise.resolve();
+  /** Why a disk failed to store a band: from then on the system calls its pages clean, and no later flush would prove anything. */
   #failure: unknown;
 
   constructor(bundle: string) {
@@ -65,13 +68,14 @@ export class OpenBands {
 
   async #add(index: number, isMade: boolean): Promise<OpenBand | undefined> {
     const file = bandFile(this.#bundle, index);
+    const removals = this.#removals;
     const fd = await this.#openOrMake(file, isMade);
     if (fd === undefined) return undefined;
     const { size } = await statFile(fd);
     const other = this.#take(index); // opened by somebody else meanwhile
-    if (other !== undefined) {
+    if (other !== undefined || this.#removals !== removals) {
       await closeFile(fd);
-      return other;
+      return other ?? (await this.#add(index, isMade));
     }
     const band = { fd, path: file, sizeBytes: size, isDirty: false, isRemoved: false, users: 1 };
     this.#open.set(index, band);
@@ -87,10 +91,11 @@ export class OpenBands {
       if (!isMade) return undefined;
     }
     try {
-      this.#isFolderDirty = true;
       return await openFile(file, FLAGS | constants.O_CREAT, FILE_MODE);
     } catch (error) {
       throw ioError(error, 'make the band', file);
+    } finally {
+      this.#isFolderDirty = true; // afterwards: a flush that began before does not cover it
     }
   }
 
@@ -98,11 +103,7 @@ export class OpenBands {
     for (const [index, band] of this.#open) {
       if (band.users > 0) continue;
       this.#open.delete(index);
-      const closing: Promise<void> = this.#finish(band)
-        .catch((error: unknown) => {
-          this.#failure ??= error;
-        })
-        .finally(() => this.#closing.delete(closing));
+      const closing: Promise<void> = this.#finish(band).finally(() => this.#closing.delete(closing));
       this.#closing.add(closing);
       return;
     }
@@ -111,24 +112,24 @@ export class OpenBands {
   async #finish(band: OpenBand): Promise<void> {
     try {
       if (band.isDirty) await syncData(band.fd);
-    } catch (error) {
-      throw ioError(error, 'make durable', band.path);
-    } finally {
       await closeFile(band.fd);
+    } catch (error) {
+      this.#failure ??= ioError(error, 'make durable', band.path);
     }
   }
 
   /** Removes a band's file. Nobody may be writing to it; who reads it goes on. */
   async remove(index: number): Promise<void> {
-    const band = this.#take(index);
     const file = bandFile(this.#bundle, index);
-    this.#isFolderDirty = true;
     try {
       await unlink(file);
     } catch (error) {
-      if (band !== undefined) band.users--;
       throw ioError(error, 'remove the band', file);
+    } finally {
+      this.#isFolderDirty = true; // afterwards, as where one is made
+      this.#removals++;
     }
+    const band = this.#take(index); // as it is now: a reader may have opened it a moment ago
     if (band === undefined) return;
     this.#open.delete(index);
     band.isRemoved = true;
@@ -136,17 +137,21 @@ export class OpenBands {
     if (band.users === 0) await closeFile(band.fd);
   }
 
-  /** Makes all that was written durable. @throws TimebandError also of files that were closed since the last time */
+  /** Makes all that was written durable. @throws TimebandError and so does each later one, once a disk has failed to store something */
   async flush(): Promise<void> {
+    const flush = this.#flushing.then(() => this.#flush()); // one at a time: what another is about to make durable is not so yet
+    this.#flushing = flush.catch(() => undefined);
+    await flush;
+  }
+
+  async #flush(): Promise<void> {
     const dirty = [...this.#open].filter(([, { isDirty }]) => isDirty);
     await forEachBounded(dirty, SYNCS_AT_ONCE, async ([index, band]) => {
       if (this.#open.get(index) === band) await this.#sync(band); // else it is being closed, or was removed
     });
     await Promise.all(this.#closing);
     if (this.#isFolderDirty) await this.#syncFolder();
-    const failure = this.#failure;
-    this.#failure = undefined;
-    if (failure !== undefined) throw failure;
+    if (this.#failure !== undefined) throw this.#failure;
   }
 
   async #syncFolder(): Promise<void> {
@@ -154,8 +159,7 @@ export class OpenBands {
     try {
       await syncDirectory(bandsFolder(this.#bundle));
     } catch (error) {
-      this.#isFolderDirty = true;
-      throw error;
+      this.#failure ??= error;
     }
   }
 
@@ -165,8 +169,7 @@ export class OpenBands {
     try {
       await syncData(band.fd);
     } catch (error) {
-      band.isDirty = true;
-      throw ioError(error, 'make durable', band.path);
+      this.#failure ??= ioError(error, 'make durable', band.path);
     } finally {
       band.users--;
       if (band.isRemoved && band.users === 0) await closeFile(band.fd);

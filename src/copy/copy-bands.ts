@@ -12,6 +12,8 @@ import type { SessionDirectory } from '../../bands/store/session-directory.ts';
 import { type BandPool, shareBandKeys } from '../../bands/workers/band-pool.ts';
 import { forEachBounded } from '../../bands/workers/bounded.ts';
 import type { BandFileTask, BandKeyMaterial } from '../../bands/workers/tasks.ts';
+import { saltName } from '../damaged-bands.ts';
+import { BandProver } from '../repair/band-files.ts';
 import type { Incoming } from '../sync/incoming.ts';
 import { type LinkCounts, linkBands, sortedByName } from '../sync/session-pages.ts';
 import { type Neighbour, neighbourPage } from './neighbour.ts';
@@ -37,6 +39,8 @@ export interface BandCopyInput {
   readonly hasSameKeys: boolean;
   /** Modification time of bands that are sealed anew. */
   readonly sessionMs: number;
+  /** Salts of bands on the target's damaged list: their files are proven before they are linked. */
+  readonly listed: ReadonlySet<string>;
   readonly pool: BandPool;
   readonly signal: AbortSignal | undefined;
   readonly onBands: (bands: number, readBytes: number) => void;
@@ -57,11 +61,13 @@ export class BandCopy {
   readonly #input: BandCopyInput;
   readonly #sourceKeys: BandKeyMaterial;
   readonly #targetKeys: BandKeyMaterial;
+  readonly #prover: BandProver;
 
   constructor(input: BandCopyInput) {
     this.#input = input;
     this.#sourceKeys = shareBandKeys(input.source.context);
     this.#targetKeys = shareBandKeys(input.incoming.context);
+    this.#prover = new BandProver(input.pool, this.#targetKeys);
   }
 
   /** Brings the bands of a page over. @returns its entries in the target @throws TimebandError BAND_*, RECORD_*, NO_SPACE, INTERRUPTED */
@@ -74,9 +80,11 @@ export class BandCopy {
     let left = Array.from({ length: count }, (_, i) => i).filter((i) => !isZeroEntry(page.wanted, i));
     for (const neighbour of neighbours) {
       const { entries, isShared } = await neighbourPage(neighbour, pageNumber, hasSameKeys);
-      const shared = left.filter((i) => isShared(page.wanted, i));
+      const files = neighbour.session.bandPaths(first, count);
+      const candidates = left.filter((i) => isShared(page.wanted, i));
+      const shared = await this.#linkable(candidates, { entries, files });
       if (isResumed) for (const i of shared) removeFileSync(to[i] ?? '');
-      const missing = new Set(await linkBands(pool, { from: neighbour.session.bandPaths(first, count), to, wanted: shared }, this.counts));
+      const missing = new Set(await linkBands(pool, { from: files, to, wanted: shared }, this.counts));
       const linked = new Set(shared.filter((i) => !missing.has(i)));
       for (const i of linked) writeEntry(page.entries, i, readEntry(entries, i));
       left = left.filter((i) => !linked.has(i));
@@ -84,6 +92,17 @@ export class BandCopy {
     this.#input.onBands(count - left.length, 0);
     await forEachBounded(sortedByName(to, left), pool.capacity, (i) => this.#bring(page, i));
     return page.entries;
+  }
+
+  /** Those whose file is not known to be damaged: no session is built on that, as long as the source has it whole. */
+  async #linkable(candidates: readonly number[], at: { readonly entries: PageEntries; readonly files: readonly string[] }): Promise<number[]> {
+    const linkable: number[] = [];
+    for (const i of candidates) {
+      const band = readEntry(at.entries, i);
+      const isListed = band !== undefined && this.#input.listed.has(saltName(band.salt));
+      if (!isListed || (await this.#prover.isWhole({ file: at.files[i] ?? '', band }))) linkable.push(i);
+    }
+    return linkable;
   }
 
   async #bring(page: PageCopy, i: number): Promise<void> {

@@ -26,6 +26,8 @@ export interface SessionCopyInput {
   /** The volume that it goes to, whose lock is held. */
   readonly target: Volume;
   readonly hasSameKeys: boolean;
+  /** Salts of bands on the target's damaged list. */
+  readonly listed: ReadonlySet<string>;
   readonly pool: BandPool;
   /** Of the target. */
   readonly catalog: Catalog | undefined;

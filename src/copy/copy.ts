@@ -7,6 +7,7 @@ import { messageOf, TimebandError } from '../../bands/errors.ts';
 import { equalBytes } from '../../bands/format/bytes.ts';
 import { BandPool } from '../../bands/workers/band-pool.ts';
 import type { Catalog } from '../catalog.ts';
+import { knownDamage, saltName } from '../damaged-bands.ts';
 import { emptyTrash } from '../deletion/trash.ts';
 import { Lease } from '../leases.ts';
 import type { OnProgress } from '../progress.ts';
@@ -95,6 +96,14 @@ interface CopyJob {
   readonly pool: BandPool | undefined;
 }
 
+/** Where sessions of one volume come from, and where they go. */
+interface CopyWay {
+  readonly source: Volume;
+  readonly target: Volume;
+  /** Salts of bands on the target's damaged list. */
+  readonly listed: ReadonlySet<string>;
+}
+
 const NOTHING = { writtenBands: 0, writtenBytes: 0, resumedBands: 0, linkedBands: 0, readBytes: 0, message: undefined } as const;
 
 class CopyRun {
@@ -160,14 +169,16 @@ class CopyRun {
     try {
       await emptyTrash(target.layout.trash, [volume.layout.sessions]);
       await this.#guard(plan, volume);
+      const listed = new Set((await knownDamage(volume, (message) => this.warnings.push(message))).map(({ salt }) => saltName(salt)));
       const there = new Set(await volume.sessionIds()); // under the lock: another copy may have been faster
       for (const id of plan.missing) {
         if (there.has(id)) this.outcomes.push({ ...NOTHING, volume: name, session: id, status: 'present' });
-        else await this.#copyOne(plan.source, volume, id);
+        else await this.#copyOne(id, { source: plan.source, target: volume, listed });
       }
     } finally {
       const isInterrupted = this.#job.options.signal?.aborted === true; // then there is something to go on with
-      if (plan.target === undefined && !isInterrupted) await target.removeEmptyVolume(volume);
+      // what led here is to be told, whether it can be removed or not
+      if (plan.target === undefined && !isInterrupted) await target.removeEmptyVolume(volume).catch(() => undefined);
     }
   }
 
@@ -200,21 +211,22 @@ class CopyRun {
     await this.#job.environment.targetCatalog?.rememberNewest(volume.id, await volume.openSession(copied));
   }
 
-  async #copyOne(source: Volume, target: Volume, sessionId: string): Promise<void> {
+  async #copyOne(sessionId: string, way: CopyWay): Promise<void> {
+    const { source, target } = way;
     const about = { ...NOTHING, volume: source.name, session: sessionId };
     const doneBefore = this.#doneBands;
     try {
-      const { counts, warnings } = await this.#leaseAndCopy(source, target, sessionId);
+      const { counts, warnings } = await this.#leaseAndCopy(sessionId, way);
       const { copiedBands, linkedBands, ...rest } = counts;
       this.outcomes.push({ ...about, ...rest, linkedBands: linkedBands + copiedBands, status: 'copied' });
       this.warnings.push(...warnings);
       if (warnings.length > 0) this.isComplete = false;
       await this.#remember(target, sessionId);
     } catch (error) {
-      const isBeingDeleted = error instanceof TimebandError && error.code === 'LOCKED';
-      if (!isBeingDeleted && !this.#isDamaged(error)) throw error;
+      const isDeleted = error instanceof TimebandError && (error.code === 'LOCKED' || error.code === 'SESSION_NOT_FOUND');
+      if (!isDeleted && !this.#isDamaged(error)) throw error;
       const isGone = !(await source.sessionIds()).includes(sessionId);
-      if (isBeingDeleted && !isGone) throw error;
+      if (isDeleted && !isGone) throw error;
       if (!isGone && this.#job.options.isKeepGoing !== true) throw this.#damaged(error, `${source.name}@${sessionId}`);
       this.#doneBands = doneBefore;
       this.isComplete = false;
@@ -222,7 +234,7 @@ class CopyRun {
     }
   }
 
-  async #leaseAndCopy(source: Volume, target: Volume, sessionId: string): ReturnType<typeof copySession> {
+  async #leaseAndCopy(sessionId: string, { source, target, listed }: CopyWay): ReturnType<typeof copySession> {
     const { options, environment, pool } = this.#job;
     if (options.signal?.aborted === true) throw interruptedCopy();
     if (pool === undefined) throw new RangeError('pool: none');
@@ -239,6 +251,7 @@ class CopyRun {
       source: await source.openSession(sessionId),
       target,
       hasSameKeys: this.hasSameKeys,
+      listed,
       pool,
       catalog: environment.targetCatalog,
       signal: options.signal,

@@ -10,7 +10,7 @@ import { isDetached, trackedFolder } from '../tracked/track-store.ts';
 import type { BundleRequest } from './bundle-main.ts';
 import { mountPointName } from './mount-point.ts';
 import { mountInBackground } from './mounts.ts';
-import { type AttachedImage, attachCommand, detachCommand, type MountRecord, MountRegistry } from './registry.ts';
+import { type AttachedImage, attachCommand, detachCommand, type MountRecord, MountRegistry, reasonNotInOrder } from './registry.ts';
 import type { ImageRequest } from './serve-image.ts';
 import { isFuseMounted, takeDownFuse } from './take-down.ts';
 import type { TrackedRequest } from './tracked-main.ts';
@@ -94,7 +94,7 @@ async function askStatus(stateDirectory: string, location: string): Promise<Stat
 
 /**
  * Takes an image down and waits until everything is durable.
- * @throws TimebandError NOT_MOUNTED, LOCKED, MOUNT_BUSY (and it stays up)
+ * @throws TimebandError NOT_MOUNTED, LOCKED, MOUNT_BUSY (and it stays up), IO_ERROR (it is down, but could not be made durable)
  */
 async function detach(kind: AttachedImage['kind'], stateDirectory: string, target: string): Promise<Attached> {
   const directory = await mountPointName(target);
@@ -107,8 +107,11 @@ async function detach(kind: AttachedImage['kind'], stateDirectory: string, targe
     throw new TimebandError(message, { code: 'USAGE', path: directory });
   }
   await takeDownFuse(directory, record);
+  const problem = reasonNotInOrder(await registry.readLog(directory));
   await registry.remove(directory);
-  return { image: record.attached.location, directory };
+  if (problem === undefined) return { image: record.attached.location, directory };
+  const message = `${directory} was taken down, but not in order: ${problem}. If that is about the disk of ${record.attached.location}, what was written last may be lost: look at it.`;
+  throw new TimebandError(message, { code: 'IO_ERROR', path: record.attached.location });
 }
 
 function notAttached(directory: string): TimebandError {

@@ -3,6 +3,7 @@ import { messageOf } from '../../bands/errors.ts';
 import type { WritableImage } from '../../bands/store/image.ts';
 import { TreeMount } from '../../fuse/tree-mount.ts';
 import type { Service } from '../background/serve.ts';
+import { NOT_IN_ORDER } from './registry.ts';
 import { SingleImageTree } from './single-image-tree.ts';
 
 /** What a program that serves an image is told. */
@@ -21,7 +22,7 @@ export interface ServedImage {
 
 /** Takes the image over. @throws TimebandError MOUNT_FAILED, MOUNT_BUSY, FUSE_UNAVAILABLE, and the image is closed */
 export async function serveImage({ image, label, close }: ServedImage, request: ImageRequest, log: (line: string) => void): Promise<Service> {
-  const end = (): Promise<void> => close().catch((error: unknown) => log(`not detached in order: ${messageOf(error)}`));
+  const end = (): Promise<void> => close().catch((error: unknown) => log(`${NOT_IN_ORDER}${messageOf(error)}`));
   try {
     const mount = await TreeMount.up({
       ...request,

@@ -27,7 +27,8 @@ export async function serveNbd(repository: Repository, request: NbdRequest, log:
   const served: ServedSession[] = [];
   const letGo = async (): Promise<void> => {
     await pool.close();
-    for (const session of served) await session.close();
+    const ended = await Promise.allSettled(served.map((session) => session.close())); // one that fails keeps no other from being made durable
+    for (const one of ended) if (one.status === 'rejected') throw one.reason;
   };
   try {
     const options = { pool, cache: new ReadCache(request.cacheBytes), command: 'serve-nbd' };

@@ -101,7 +101,7 @@ export class Incoming {
     try {
       await syncFileSystem(this.directory);
     } catch (error) {
-      await this.discard(); // Linux takes for written what it failed to write: read back, it would seem to be there, and be adopted
+      if (!isStopped(error)) await this.discard(); // Linux takes for written what it failed to write: read back, it would seem to be there, and be adopted
       throw error;
     }
     try {
@@ -123,6 +123,12 @@ export class Incoming {
   async discard(): Promise<void> {
     await tryToRemove(this.directory);
   }
+}
+
+/** Whether the program that makes durable was stopped (Ctrl-C reaches it, too): that says nothing of the disk. */
+function isStopped(error: unknown): boolean {
+  const cause = error instanceof TimebandError ? error.cause : undefined;
+  return typeof cause === 'object' && cause !== null && 'signal' in cause && typeof cause.signal === 'string';
 }
 
 /** Removes what writers that were killed left, but for `except`. The caller holds the volume's lock, so nobody is writing there. */

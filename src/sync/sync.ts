@@ -211,21 +211,31 @@ async function storeAndCommit(repository: Repository, job: PooledJob, plan: Plan
     plan.warnings.push(before.warning);
     job.options.onWarning?.(before.warning);
   }
-  let attempt = await readAndStore(job, plan, plan.scope);
+  let incoming: Incoming | undefined;
   try {
-    const missed = missedBands(plan.scope, attempt.pages.changed);
+    incoming = await resumeIncoming(job);
+    let pages = await storePages(job, plan, incoming);
+    const missed = missedBands(plan.scope, pages.changed);
     if (missed > 0) plan.warnings.push(distrust(job.view, missed, plan.base));
     if (missed > 0 && plan.scope.candidates !== undefined) {
+      const { resumedBands } = pages.counts;
       const dataMap = await job.view.readDataMap();
-      attempt = await readAndStore(job, { ...plan, dataMap }, { ...plan.scope, candidates: undefined });
+      incoming = await resumeIncoming(job);
+      pages = await storePages(job, { ...plan, dataMap, scope: { ...plan.scope, candidates: undefined } }, incoming);
+      pages.counts.resumedBands = Math.min(pages.counts.resumedBands, resumedBands); // the others this sync has stored itself, just now
     }
-    const missedBandCount = missed > 0 ? missedBands(plan.scope, attempt.pages.changed) : 0;
-    const isCreated = await finish(repository, job, { plan, ...attempt, isTrusted: missed === 0 });
-    const space = before?.report ?? (await measureSpace(plan, attempt.pages));
-    return describe(job, plan, { pages: attempt.pages, isCreated, missedBands: missedBandCount, space });
+    const missedBandCount = missed > 0 ? missedBands(plan.scope, pages.changed) : 0;
+    const isCreated = await finish(repository, job, { plan, incoming, pages, isTrusted: missed === 0 });
+    const space = before?.report ?? (await measureSpace(plan, pages));
+    return describe(job, plan, { pages, isCreated, missedBands: missedBandCount, space });
   } catch (error) {
-    throw await keepStored(job, attempt.incoming, error);
+    throw await keepStored(job, incoming, error);
   }
+}
+
+/** Where the session is written; undefined in a dry run. */
+async function resumeIncoming({ options, volume }: Job): Promise<Incoming | undefined> {
+  return options.isDryRun === true || volume === undefined ? undefined : await Incoming.resume(volume, INCOMING_NAME);
 }
 
 async function measureSpace({ room, warnings }: Plan, { counts, hasChanges }: PageSync): Promise<SpaceReport> {
@@ -293,21 +303,12 @@ function distrust(view: SourceView, missed: number, base: SessionDirectory | und
   );
 }
 
-interface Attempt {
+interface Stored {
   readonly incoming: Incoming | undefined;
   readonly pages: PageSync;
 }
 
-/** Reads what `scope` asks for and stores what changed. */
-async function readAndStore(job: PooledJob, plan: Plan, scope: ReadScope): Promise<Attempt> {
-  const incoming = job.options.isDryRun === true || job.volume === undefined ? undefined : await Incoming.resume(job.volume, INCOMING_NAME);
-  try {
-    return { incoming, pages: await storePages(job, { ...plan, scope }, incoming) };
-  } catch (error) {
-    throw await keepStored(job, incoming, error);
-  }
-}
-
+/** Reads what the plan's scope asks for and stores what changed. */
 async function storePages({ options, pool, view }: PooledJob, plan: Plan, incoming: Incoming | undefined): Promise<PageSync> {
   const { candidates } = plan.scope;
   const pages = new PageSync({
@@ -338,7 +339,7 @@ async function storePages({ options, pool, view }: PooledJob, plan: Plan, incomi
 }
 
 /** Commits what changed. @returns whether there is a new session */
-async function finish(repository: Repository, job: Job, done: Attempt & { readonly plan: Plan; readonly isTrusted: boolean }): Promise<boolean> {
+async function finish(repository: Repository, job: Job, done: Stored & { readonly plan: Plan; readonly isTrusted: boolean }): Promise<boolean> {
   const { options, environment, view, volume } = job;
   const { plan, incoming, pages } = done;
   const owner = ownerOf(repository, volume);

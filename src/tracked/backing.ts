@@ -6,7 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoOf, ioError, TimebandError } from '../../bands/errors.ts';
 import { checkVolumeSize } from '../../bands/format/geometry.ts';
 import { loopDeviceOver } from '../../fuse/block-image.ts';
-import { hasLocks, lockDescriptor } from '../file-lock.ts';
+import { lockAgainstAll } from '../file-lock.ts';
 import { bootId } from '../host.ts';
 import { type DeviceNumbers, deviceNumbers, readDeviceSize } from '../sources/block-device.ts';
 import { TRUSTED_FILE_SYSTEMS } from '../sources/data-map.ts';
@@ -18,6 +18,12 @@ const LOCAL_TICK_MS = 20;
 const COARSE_TICK_MS = 2100;
 const SECTORS_WRITTEN_FIELD = 6;
 const SECTORS_DISCARDED_FIELD = 13;
+
+/** What tells an open file or device from any other of this machine. */
+export function identityOf(fd: number): string {
+  const facts = fstatSync(fd, { bigint: true });
+  return facts.isBlockDevice() ? `device ${facts.rdev}` : `file ${facts.dev} ${facts.ino}`;
+}
 
 export class Backing {
   /** Absolute, without links. */
@@ -55,11 +61,15 @@ export class Backing {
   /** As it is now. A file that is being written to may have the same stamp a tick of the clock later. */
   async stamp(): Promise<ImageStamp> {
     if (this.#device !== undefined) return await deviceStamp(this.#device, this.path);
-    return this.fileStamp();
+    return this.#fileStamp();
   }
 
-  /** Of a file. */
-  fileStamp(): ImageStamp {
+  /** The stamp of a file, without waiting; undefined: it is a device. */
+  stampNow(): ImageStamp | undefined {
+    return this.#device === undefined ? this.#fileStamp() : undefined;
+  }
+
+  #fileStamp(): ImageStamp {
     const { ino, birthtimeNs, mtimeNs, ctimeNs } = fstatSync(this.handle.fd, { bigint: true });
     return { kind: 'file', ino: String(ino), birthNs: String(birthtimeNs), mtimeNs: String(mtimeNs), ctimeNs: String(ctimeNs) };
   }
@@ -110,9 +120,7 @@ async function openExclusively(real: string, facts: BigIntStats): Promise<FileHa
 async function keepOthersOut(handle: FileHandle, real: string, facts: BigIntStats): Promise<void> {
   const loop = await loopDeviceOver(facts);
   if (loop !== undefined) throw inUse(real, `the loop device ${loop} is over it. Detach it first (losetup --detach ${loop})`);
-  const locks = await readFile('/proc/locks', 'utf8').catch(() => ''); // not Linux: then our own lock has to do
-  if (hasLocks(locks, facts)) throw inUse(real, 'another program holds a lock on it (a running VM, or it is attached already)');
-  const outcome = await lockDescriptor(handle.fd, 'exclusive', real);
+  const outcome = await lockAgainstAll(handle, real);
   if (outcome === 'locked') return;
   if (outcome === 'held') throw inUse(real, 'another program holds a lock on it (a running VM, or it is attached already)');
   throw new TimebandError(`${real} cannot be locked (${outcome}), so others could write to it unseen. Move it to a local file system.`, {

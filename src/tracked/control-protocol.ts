@@ -28,8 +28,9 @@ export interface ControlTasks {
 export type ControlName = keyof ControlTasks;
 
 export interface FrozenAnswer {
-  /** The backing file or device. */
+  /** The backing file or device, and what tells it from another that has taken its name. */
   readonly image: string;
+  readonly identity: string;
   readonly sizeBytes: number;
   readonly aside: string;
 }

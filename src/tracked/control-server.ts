@@ -74,7 +74,7 @@ class Conversation {
     this.#handlers = {
       freeze: async ({ isDryRun }) => {
         this.#frozen = await image.freeze(isDryRun);
-        return { image: image.path, sizeBytes: image.sizeBytes, aside: this.#frozen.asidePath };
+        return { image: image.path, identity: image.identity, sizeBytes: image.sizeBytes, aside: this.#frozen.asidePath };
       },
       changes: ({ token }) => {
         const changes = image.changesSince(token);

@@ -117,6 +117,17 @@ export class TrackStore {
     this.#leaseMs = now + LEASE_MS;
   }
 
+  /** Whether the lease is over: what happens to the file is not ours. */
+  get hasLeaseEnded(): boolean {
+    return this.#leaseMs !== NO_LEASE && this.#leaseMs < Date.now();
+  }
+
+  /** Others changed the file: whoever looks at its times finds them later than any lease. */
+  revokeLease(): void {
+    this.#leaseMs = NO_LEASE; // first, and in the place: should the record not be replaced, it is not believed
+    writeAll(this.#handle.fd, encodeLease(NO_LEASE), LEASE_AT);
+  }
+
   /** Begins a new epoch, which is kept until `release`. No mark may be set meanwhile, as in all that follow. */
   async beginEpoch(): Promise<void> {
     const tracker = this.#tracker.clone();
@@ -155,8 +166,7 @@ export class TrackStore {
   /** Forgets all sessions: what changed since cannot be vouched for any more. */
   async distrust(doubt: string): Promise<void> {
     this.#doubt = doubt;
-    this.#leaseMs = NO_LEASE; // first, and in the place: should the record not be replaced, it is not believed
-    writeAll(this.#handle.fd, encodeLease(NO_LEASE), LEASE_AT);
+    this.revokeLease();
     await this.#replace(ChangeTracker.create(this.#tracker.sizeBytes), undefined);
     this.#leaseMs = 0;
     this.renewLease();

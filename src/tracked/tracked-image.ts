@@ -11,7 +11,7 @@ import { bandLengthOf } from '../../bands/format/geometry.ts';
 import type { WritableImage } from '../../bands/store/image.ts';
 import type { SessionToken, SourceOwner } from '../sources/source.ts';
 import { removeLeftAside } from './aside-file.ts';
-import { Backing } from './backing.ts';
+import { Backing, identityOf } from './backing.ts';
 import { dirtyRanges, TRACKED_BAND_BYTES } from './change-tracker.ts';
 import { FrozenPoint } from './frozen-point.ts';
 import { TrackStore, trackedFolder } from './track-store.ts';
@@ -52,6 +52,12 @@ export class TrackedImage implements WritableImage {
   readonly #gate: WriteGate = new WriteGate();
   readonly #fd: number;
   #frozen: FrozenPoint | undefined;
+  /** Until the aside file of the frozen point that was thawed last is gone: the next one's has the same name. */
+  #removing: Promise<void> | undefined;
+  /** Writes that are under way. */
+  #writing = 0;
+  /** The disk failed to store something, which the system may show as it was written, or as it was before. */
+  #hasLost = false;
 
   private constructor(backing: Backing, store: TrackStore, asideBytes: number) {
     this.path = backing.path;
@@ -72,6 +78,11 @@ export class TrackedImage implements WritableImage {
       await backing.close();
       throw error;
     }
+  }
+
+  /** Of the backing file or device, whatever has its name by now. */
+  get identity(): string {
+    return identityOf(this.#fd);
   }
 
   /** Where this machine keeps what belongs to it. */
@@ -100,16 +111,25 @@ export class TrackedImage implements WritableImage {
   async write(bytes: Uint8Array, offset: number): Promise<void> {
     await this.#gate.pass(async () => {
       if (this.#frozen !== undefined) await this.#frozen.keep(offset, bytes.length);
+      this.#writing++;
       try {
-        this.#store.renewLease();
+        this.#takeLease();
         this.#store.mark(offset, bytes.length);
         await this.#writeAll(bytes, offset);
       } catch (error) {
         throw ioError(error, 'write to', this.path);
       } finally {
+        this.#writing--;
         this.#store.renewLease();
       }
     });
+  }
+
+  /** Before the lease is taken anew: what happened to the file since it ended, while none of our writes was under way, was done by others. */
+  #takeLease(): void {
+    const stamp = this.#writing === 1 && this.#store.hasLeaseEnded ? this.#backing.stampNow() : undefined;
+    if (stamp !== undefined && !isWithinLease(stamp, this.#store.leaseMs)) this.#store.revokeLease();
+    this.#store.renewLease();
   }
 
   /**
@@ -130,6 +150,7 @@ export class TrackedImage implements WritableImage {
     try {
       await syncData(this.#fd);
     } catch (error) {
+      this.#hasLost = true;
       throw ioError(error, 'make durable', this.path);
     }
   }
@@ -144,6 +165,7 @@ export class TrackedImage implements WritableImage {
       if (this.#frozen !== undefined) {
         throw new TimebandError(`another sync is reading ${this.path}. Wait until it is done.`, { code: 'LOCKED', path: this.path });
       }
+      await this.#removing;
       await this.#noticeOthers();
       const frozen = await FrozenPoint.create({ folder: this.folder, limitBytes: this.#asideBytes, readBand: (band) => this.#readBand(band) });
       try {
@@ -164,8 +186,9 @@ export class TrackedImage implements WritableImage {
     return content;
   }
 
-  /** What others did to the file is not marked. Called while nobody writes. */
+  /** What others did to the file is not marked, nor what the disk did. Called while nobody writes. */
   async #noticeOthers(): Promise<void> {
+    if (this.#hasLost) return await this.#store.distrust(`the disk of ${this.path} failed to store what was written to it`);
     const isOurs = isWithinLease(await this.#backing.stamp(), this.#store.leaseMs);
     if (!isOurs) await this.#store.distrust(`${this.path} was changed by others while it was attached`);
   }
@@ -207,15 +230,19 @@ export class TrackedImage implements WritableImage {
     const frozen = this.#frozen;
     this.#frozen = undefined;
     this.#store.release();
-    await frozen?.remove();
+    if (frozen !== undefined) this.#removing = frozen.remove().catch(() => undefined); // a file that is left is written over by the next
+    await this.#removing;
   }
 
   /** Makes all durable and lets go of the file. Nothing may be written any more. */
   async close(): Promise<void> {
     try {
       await this.thaw();
-      await this.flush();
-      await this.#noticeOthers();
+      try {
+        await this.flush();
+      } finally {
+        await this.#noticeOthers();
+      }
       await this.#store.detach(this.#backing);
     } finally {
       await this.#store.close();

@@ -12,6 +12,7 @@ import { attachBundle, attachTracked, detachBundle, detachTracked } from '../../
 import { MountRegistry } from '../../src/mount/registry.ts';
 import { restoreSession } from '../../src/restore.ts';
 import { fill, sameBytes } from '../support/bytes.ts';
+import { FaultyFs } from '../support/faulty-fs/faulty-fs.ts';
 import { copyTree, treeDifference } from '../support/images.ts';
 import { codeOf, type Lab, lab } from '../support/library.ts';
 import { readPart } from '../support/parts.ts';
@@ -279,4 +280,23 @@ test.serial('the commands tell what is attached, keep to their own mounts, and r
   t.is((await at.json('track', 'detach', disk.directory)).inOrder, true);
   t.is((await at.json('track', 'detach', disk.directory)).error.code, 'NOT_MOUNTED');
   t.is((await at.json('track', 'attach', at.at('missing'), disk.directory)).error.code, 'SOURCE_NOT_FOUND');
+});
+
+test.serial('a detach whose last writes the disk did not store says so', async (t) => {
+  const at = await lab(t, pool);
+  const disk = await FaultyFs.up(at.at('mnt'));
+  t.teardown(() => disk.stop());
+  const bundle = at.at('mnt', 'disk.sparsebundle');
+  const options = { stateDirectory: at.at('state'), image: bundle, directory: at.folder('at') };
+  await at.ok('bundle', 'create', bundle, '--size', '8M');
+  await attachBundle(options);
+  writeFileSync(at.at('at', 'image'), fill('bytes', 4096), { flag: 'r+' });
+  await disk.arm({ name: 'one EIO', at: 1, under: ['/'], seed: 0 });
+  await t.throwsAsync(() => detachBundle(options.stateDirectory, options.directory), {
+    code: 'IO_ERROR',
+    message: /not in order: cannot make durable/,
+  });
+  t.is((await disk.disarm()).first?.split(' ')[0], 'sync');
+  await attachBundle(options);
+  await detachBundle(options.stateDirectory, options.directory);
 });

@@ -187,3 +187,17 @@ test('a record that the system cannot open just now is an error of the system, n
   await once(socket, 'listening');
   t.is(await codeOf(() => repository.listVolumes()), 'IO_ERROR');
 });
+
+test('a volume that was removed while somebody waited for its lock is not found, and nothing of the lock is left', async (t) => {
+  const ws = workspace(t);
+  await makeFastRepository(ws.repo);
+  using repository = await Repository.open(ws.repo, { passphrase: PASSPHRASE }, { lockWaitMs: 60_000 });
+  const volume = await repository.createVolume('disk');
+  const lock = await repository.lockVolume(volume, 'sync');
+  const waiting = codeOf(() => repository.lockVolume(volume, 'delete'));
+  await repository.removeEmptyVolume(volume);
+  await lock.release();
+  t.is(await waiting, 'VOLUME_NOT_FOUND');
+  t.deepEqual(readdirSync(repository.layout.locks), []);
+  t.deepEqual(readdirSync(repository.layout.volumes), []);
+});

@@ -8,6 +8,8 @@ import { BandPool } from '../../bands/workers/band-pool.ts';
 import type { Progress } from '../../src/progress.ts';
 import { restoreSession } from '../../src/restore.ts';
 import { type InPlaceOptions, type InPlaceResult, restoreInPlace } from '../../src/restore-in-place.ts';
+import { openExistingTarget } from '../../src/restore-target.ts';
+import { TrackedImage } from '../../src/tracked/tracked-image.ts';
 import { fill, flipBit, sameBytes } from '../support/bytes.ts';
 import { BAND_256K, codeOf, type Lab, lab } from '../support/library.ts';
 import { imageSteps, ModelImage } from '../support/model-image.ts';
@@ -241,6 +243,23 @@ test('an image on which a loop device lies is refused by whatever name, in place
   sh('losetup', '--detach', loop);
   await at.update(at.at('device.img'), at.sessions[1]);
   t.is(firstWrongByte(at.at('other-name.img'), at.images[1]), undefined);
+});
+
+test('an image that is attached is refused, in place as with overwriting, and is not attached while it is written', async (t) => {
+  const at = await ready(t);
+  const target = at.at('target.img');
+  copyFileSync(at.images[0], target);
+  const attach = (): Promise<TrackedImage> => TrackedImage.open({ location: target, stateDirectory: at.at('state'), asideBytes: BAND_256K });
+  const image = await attach();
+  t.is(await codeOf(() => at.update(target, at.sessions[1])), 'TARGET_INVALID');
+  t.is(await codeOf(() => restoreSession({ session: at.sessions[1], target, pool, isOverwrite: true })), 'TARGET_INVALID');
+  t.is(firstWrongByte(target, at.images[0]), undefined);
+  await image.close();
+  const opened = await openExistingTarget({ session: at.sessions[1], target });
+  t.is(await codeOf(attach), 'LOCKED');
+  await opened.abandon();
+  await at.update(target, at.sessions[1]);
+  t.is(firstWrongByte(target, at.images[1]), undefined);
 });
 
 function damage(file: string): void {

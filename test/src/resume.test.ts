@@ -94,6 +94,47 @@ async function assertRight(t: ExecutionContext, at: Lab, image: string, storedBa
 
 const resync = (at: Lab, image: string): Promise<SyncResult> => at.sync('disk', image, { sourceKind: 'image' });
 
+/** A program `sync` that Ctrl-C ends is the only one that is found, while `work` runs. */
+async function withStoppedSync<T>(at: Lab, work: () => Promise<T>): Promise<T> {
+  const before = process.env['PATH'];
+  writeFileSync(path.join(at.folder('bin'), 'sync'), '#!/bin/sh\nkill -INT $$\n', { mode: 0o755 });
+  process.env['PATH'] = `${at.at('bin')}:${before}`;
+  try {
+    return await work();
+  } finally {
+    process.env['PATH'] = before;
+  }
+}
+
+test.serial('Ctrl-C while all is made durable keeps what was stored', async (t) => {
+  const at = await lab(t, pool);
+  const image = makeImage(at, named('first'));
+  const error = await withStoppedSync(at, () => t.throwsAsync(() => resync(at, image), { instanceOf: TimebandError }));
+  t.regex(error?.message ?? '', new RegExp(`sync -f.* The ${BANDS} band file\\(s\\) that are ready are kept`, 's'));
+  t.is((await resync(at, image)).resumedBands, BANDS);
+  await assertRight(t, at, image, BANDS);
+});
+
+test('a source that is not believed any more and then fails: what is kept is told once; and what a sync stored itself is not called resumed', async (t) => {
+  const at = await lab(t, pool);
+  await resync(at, makeImage(at, named('base', READ_BANDS)));
+  const image = makeImage(at, named('second', READ_BANDS));
+  let left = READ_BANDS + 4;
+  const silent: typeof openSource = async (...args) => {
+    const { view, ...rest } = await openSource(...args);
+    const failing = failingView(view, () => left-- > 0);
+    return { ...rest, view: { ...failing, changesSince: () => Promise.resolve({ isKnown: true, ranges: [] }) } };
+  };
+  const run = (): Promise<SyncResult> => at.sync('disk', image, { sourceKind: 'image', isForced: true }, { openSource: silent });
+  const [first] = await at.repository.volume('disk').then((volume) => volume.sessionIds());
+  const error = await t.throwsAsync(run, { instanceOf: TimebandError });
+  t.is(error?.message.match(/are kept/g)?.length, 1, error?.message);
+  rmSync(path.join(at.repo, 'volumes', (await at.repository.volume('disk')).id, 'incoming/sync'), { recursive: true });
+  left = 1000;
+  t.like(await run(), { base: first, resumedBands: 0, writtenBands: READ_BANDS, changedBands: READ_BANDS });
+  await assertRight(t, at, image, READ_BANDS);
+});
+
 test('a first sync that fails keeps its volume and what it stored; the next one seals none of it again', async (t) => {
   const at = await lab(t, pool);
   const image = makeImage(at, named('first'));

@@ -191,7 +191,9 @@ export class Connection {
       await this.#budget.take(length);
       const bytes = await this.#stream.read(length);
       const write = bytes !== undefined && refusal === undefined && isWritable(image) ? image.write(bytes, offset) : Promise.resolve();
-      writes.push(write.finally(() => this.#budget.give(length)));
+      const given = write.finally(() => this.#budget.give(length));
+      given.catch(() => undefined); // told below, when the rest of the data has come
+      writes.push(given);
       done += length;
     }
     const all = Promise.all(writes);

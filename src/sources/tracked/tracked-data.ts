@@ -9,6 +9,7 @@ import { promisify } from 'node:util';
 import { ioError, TimebandError } from '../../../bands/errors.ts';
 import { type ByteRange, mergeRanges } from '../../../bands/format/geometry.ts';
 import type { BandInput } from '../../../bands/workers/tasks.ts';
+import { identityOf } from '../../tracked/backing.ts';
 import type { ControlClient } from '../../tracked/control-client.ts';
 import type { FrozenAnswer } from '../../tracked/control-protocol.ts';
 import { DataMap, readDataMap } from '../data-map.ts';
@@ -33,6 +34,11 @@ export class TrackedData {
   static async open(client: ControlClient, frozen: FrozenAnswer): Promise<TrackedData> {
     const image = await openFile(frozen.image);
     try {
+      if (identityOf(image.fd) !== frozen.identity)
+        throw new TimebandError(
+          `${frozen.image} is another file than the one that was attached: that one was moved, or replaced. Detach it, and attach the right one.`,
+          { code: 'SOURCE_CHANGED', path: frozen.image },
+        );
       return new TrackedData(client, frozen, { image, aside: await openFile(frozen.aside) });
     } catch (error) {
       await image.close();

@@ -1,14 +1,17 @@
 /** A live bundle without a mount, against plain bytes, and as another program that knows the format would read it. */
-import { readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
+import { fstatSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { createBundle } from '../../../src/bundle/create-bundle.ts';
 import { LiveBundle } from '../../../src/bundle/live-bundle.ts';
+import { OpenBands } from '../../../src/bundle/open-bands.ts';
+import { bandFile } from '../../../src/sources/bundle/bundle-files.ts';
 import { bundleDriver } from '../../../src/sources/bundle/bundle-source.ts';
 import { encodePlist, parsePlist } from '../../../src/sources/bundle/plist.ts';
 import { MIB, plistText } from '../../support/bundles.ts';
 import { fill, isSame, sameBytes } from '../../support/bytes.ts';
+import { FaultyFs } from '../../support/faulty-fs/faulty-fs.ts';
 import { codeOf } from '../../support/library.ts';
 import { sh, type Workspace, workspace } from '../../support/workspace.ts';
 
@@ -177,4 +180,46 @@ test('a full disk is told as such, and what was there stays', async (t) => {
   await bundle.flush();
   sameBytes(t, await read(bundle, 0, bytes.length), bytes);
   await bundle.close();
+});
+
+test('a band that was removed while it was opened is not written to', async (t) => {
+  const folder = await createBundle(workspace(t).at('disk.sparsebundle'), { sizeBytes: 40 * MIB, bandBytes: MIB });
+  const bands = new OpenBands(folder);
+  for (let i = 0; i < 40; i++) {
+    const file = bandFile(folder, i);
+    writeFileSync(file, 'old');
+    await Promise.all([bands.use(i, false, async () => undefined), bands.remove(i)]);
+    const { fd } = (await bands.use(i, true, (band) => Promise.resolve(band))) ?? {};
+    t.is(fstatSync(fd ?? -1).ino, statSync(file).ino);
+  }
+  await bands.close();
+  t.is(openFiles(folder), 0);
+});
+
+test('a flush has ended when all is durable, also what another flush is about to store', async (t) => {
+  const { bundle } = await make(workspace(t));
+  await bundle.write(fill('one', MIB), 0);
+  await bundle.flush();
+  await bundle.write(fill('two', MIB), 0);
+  const ended: number[] = [];
+  await Promise.all([1, 2].map((i) => bundle.flush().then(() => ended.push(i))));
+  t.deepEqual(ended, [1, 2]);
+  await bundle.close();
+});
+
+test('what a disk failed to store is never said to be durable', async (t) => {
+  const at = workspace(t);
+  const disk = await FaultyFs.up(at.at('mnt'));
+  t.teardown(() => disk.stop());
+  const folder = await createBundle(at.at('mnt', 'disk.sparsebundle'), { sizeBytes: SIZE, bandBytes: MIB });
+  const bundle = await LiveBundle.open(folder);
+  await bundle.write(fill('one', 4096), 0);
+  await bundle.flush();
+  await bundle.write(fill('two', 4096), 0);
+  await disk.arm({ name: 'one EIO', at: 1, under: ['/'], seed: 0 });
+  t.is(await codeOf(() => bundle.flush()), 'IO_ERROR');
+  t.is(await codeOf(() => bundle.flush()), 'IO_ERROR');
+  t.is((await disk.disarm()).first?.split(' ')[0], 'sync');
+  t.is(await codeOf(() => bundle.close()), 'IO_ERROR');
+  t.is(openFiles(folder), 0);
 });

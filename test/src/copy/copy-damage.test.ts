@@ -5,8 +5,10 @@ import test, { type ExecutionContext } from 'ava';
 import { TimebandError } from '../../../bands/errors.ts';
 import { BandPool } from '../../../bands/workers/band-pool.ts';
 import { Catalog } from '../../../src/catalog.ts';
+import { checkRepository } from '../../../src/check/check.ts';
 import { type CopyOptions, copySessions, type SessionOutcome } from '../../../src/copy/copy.ts';
 import { acquireForDeletion } from '../../../src/leases.ts';
+import { repairRepository } from '../../../src/repair/repair.ts';
 import type { Repository } from '../../../src/repository.ts';
 import { restoreSession } from '../../../src/restore.ts';
 import { fill, flipBit, sameBytes } from '../../support/bytes.ts';
@@ -154,6 +156,35 @@ test.serial('a session that is deleted before its turn is told, and the others a
   ]);
   await isClean(t, second, pool);
 });
+
+for (const hasSameKeys of [true, false]) {
+  test.serial(
+    `${hasSameKeys ? 'the same keys' : 'other keys'}: what the target knows to be damaged there is not linked, but brought once`,
+    async (t) => {
+      const { at, ids } = await three(t);
+      const second = await secondRepository(t, at, { hasSameKeys });
+      await copy(at, second, { requests: [{ name: 'disk', session: ids[0] }] });
+      const file = (await openNamed(second, 'disk', ids[0])).bandPaths(1, 1)[0] ?? '';
+      damage(file, (bytes) => flipBit(bytes, 8 * 70_000));
+      t.is((await repairRepository(second, { pool, withData: true })).listedBands, 1);
+      const { sessions } = await copy(at, second);
+      t.deepEqual(
+        sessions.map(({ status, writtenBands }) => [status, writtenBands]),
+        [
+          ['present', 0],
+          ['copied', 2],
+          ['copied', 1],
+        ],
+      );
+      const { findings } = await checkRepository(second, { pool, withData: true });
+      t.deepEqual([...new Set(findings.map(({ session }) => session))], [ids[0]]);
+      await restoreSession({ session: await openNamed(second, 'disk'), target: at.at('out'), pool });
+      t.is(firstWrongByte(at.at('out'), at.at(`${ids[2]}.img`)), undefined);
+      t.is((await repairRepository(second, { pool, withData: true })).mendedBands, 1, 'from the one that was brought');
+      await isClean(t, second, pool);
+    },
+  );
+}
 
 /** Copies with a catalog of the target. */
 async function guarded(at: Lab, second: Repository, options: Partial<CopyOptions> = {}): ReturnType<typeof copySessions> {

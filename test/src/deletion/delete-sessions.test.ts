@@ -1,11 +1,13 @@
 /** Deleting sessions: the others lose nothing, what is freed was foretold, and nobody's session goes while it is read. */
 import { existsSync, lstatSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
+import type { Labels } from '../../../bands/format/labels.ts';
 import { BandPool } from '../../../bands/workers/band-pool.ts';
 import { checkRepository } from '../../../src/check/check.ts';
 import { deleteSessions, deleteVolume } from '../../../src/deletion/delete-sessions.ts';
 import { planDeletion, sizesOfSession } from '../../../src/deletion/sizes.ts';
 import { moveToTrash } from '../../../src/deletion/trash.ts';
+import { changeLabels } from '../../../src/labels.ts';
 import { Lease } from '../../../src/leases.ts';
 import { restoreSession } from '../../../src/restore.ts';
 import { fill } from '../../support/bytes.ts';
@@ -190,4 +192,21 @@ test.serial('sessions can be deleted from a disk without a free byte or inode', 
   t.is((await run('check', '--data')).status, 0);
   t.is((await run('sync', `disk=${image}`, '--force')).status, 0, 'there is room again');
   t.deepEqual(readdirSync(`${repo}/locks`), []);
+});
+
+test.serial('what was protected after a rule had chosen it is not deleted, nor anything else of that volume', async (t) => {
+  const at = await lab(t, pool);
+  const sessions = await sixSessions(at);
+  const volume = await at.repository.volume('disk');
+  const [first = '', second = ''] = sessions.keys();
+  const protect = (isProtected: boolean): Promise<unknown> =>
+    changeLabels(at.repository, { volume, sessionId: second }, (labels) => ({ ...labels, isProtected }));
+  await protect(true);
+  const spare = { ...DELETE, isKept: (_id: string, labels: Labels): boolean => labels.isProtected };
+  t.is(await codeOf(() => deleteSessions(at.repository, volume, [first, second], spare)), 'LOCKED');
+  await verifyAll(t, at, sessions);
+  t.deepEqual(readdirSync(at.repository.layout.locks), []);
+  await protect(false);
+  await deleteSessions(at.repository, volume, [first, second], spare);
+  t.is((await volume.sessionIds()).length, 4);
 });

@@ -261,6 +261,24 @@ test('a writable export takes writes, zeros and flushes; FUA flushes; what does 
   t.is((await client.request({ command: COMMAND.flush })).error, NBD_ERROR.EIO);
 });
 
+test('a write that fails before all of its data has come is told when it has, and the server goes on', async (t) => {
+  const image = writableImage(Uint8Array.from(BYTES));
+  const client = (await serveImages(t, image)).client();
+  await client.enter();
+  const full = new TimebandError('full', { code: 'NO_SPACE' });
+  const unhandled: unknown[] = []; // each ends a process that is no test
+  const note = (error: unknown): void => void unhandled.push(error);
+  process.on('unhandledRejection', note);
+  t.teardown(() => process.off('unhandledRejection', note));
+  image.write = () => Promise.reject(full);
+  client.ask({ command: COMMAND.write, offset: 0, length: 2048 * KIB }, new Uint8Array(1024 * KIB));
+  await sleep(100);
+  client.send(new Uint8Array(1024 * KIB));
+  t.is((await client.answer()).answer.error, NBD_ERROR.ENOSPC);
+  t.is((await client.request({ command: COMMAND.flush })).error, 0);
+  t.false(unhandled.includes(full));
+});
+
 test('a range that cannot be read is an error of its request alone, with the reason, and is logged', async (t) => {
   const image = diskImage();
   const bad: ReadableImage = {

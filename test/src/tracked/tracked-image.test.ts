@@ -1,8 +1,11 @@
 /** A tracked image without a mount: what it holds, what a frozen point of it holds, and what it names as changed. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
+import { TrackedData } from '../../../src/sources/tracked/tracked-data.ts';
 import { TRACKED_BAND_BYTES } from '../../../src/tracked/change-tracker.ts';
+import { ControlClient } from '../../../src/tracked/control-client.ts';
+import { ControlServer } from '../../../src/tracked/control-server.ts';
 import type { FrozenPoint } from '../../../src/tracked/frozen-point.ts';
 import { TrackedImage } from '../../../src/tracked/tracked-image.ts';
 import { fill, isSame, sameBytes } from '../../support/bytes.ts';
@@ -149,6 +152,72 @@ test('what others write to the file while it is attached, or after, makes sessio
   image = await open(at);
   t.true('reason' in image.changesSince({ ...OWNER, commitId: second }));
   t.regex(image.doubt ?? '', /written to while it was not attached/);
+  await image.close();
+});
+
+test('what others wrote is noticed although the image was written to after it', async (t) => {
+  const at = workspace(t);
+  writeParts(at.at('disk.img'), SIZE);
+  const image = await open(at);
+  await freezeAndBind(image, '1'.repeat(32));
+  await image.write(fill('ours', 4096), 0);
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  writeParts(at.at('disk.img'), SIZE, [{ at: 5000, bytes: fill('other', 10) }]);
+  await image.write(fill('ours again', 4096), 3 * TRACKED_BAND_BYTES);
+  await freezeAndBind(image, '2'.repeat(32));
+  t.true('reason' in image.changesSince({ ...OWNER, commitId: '1'.repeat(32) }));
+  t.true('dirty' in image.changesSince({ ...OWNER, commitId: '2'.repeat(32) }));
+  await new Promise((resolve) => setTimeout(resolve, 300));
+  await image.write(fill('ours', 4096), 0);
+  await image.freeze(false);
+  t.true('dirty' in image.changesSince({ ...OWNER, commitId: '2'.repeat(32) }), 'our own writes are not taken for those of others');
+  await image.close();
+});
+
+test('a point that is frozen while the one before is being let go of keeps its old contents', async (t) => {
+  const at = workspace(t);
+  writeParts(at.at('disk.img'), SIZE);
+  const image = await open(at);
+  for (let i = 0; i < 20; i++) {
+    await image.freeze(true);
+    const thawed = image.thaw();
+    const frozen = await image.freeze(true);
+    await thawed;
+    t.true(existsSync(frozen.asidePath));
+    await image.thaw();
+    t.false(existsSync(frozen.asidePath));
+  }
+  await image.close();
+});
+
+test('a file that has taken the place of the one that is attached is not read in its stead', async (t) => {
+  const at = workspace(t);
+  writeParts(at.at('disk.img'), SIZE);
+  const image = await open(at);
+  const { asidePath } = await image.freeze(true);
+  const control = await ControlServer.listen(image);
+  const client = await ControlClient.connect(image.folder);
+  if (client === undefined) throw new Error('nobody listens');
+  const frozen = { image: image.path, identity: image.identity, sizeBytes: SIZE, aside: asidePath };
+  await (await TrackedData.open(client, frozen)).close();
+  writeParts(at.at('other.img'), SIZE);
+  renameSync(at.at('other.img'), at.at('disk.img'));
+  t.is(await codeOf(() => TrackedData.open(client, frozen)), 'SOURCE_CHANGED');
+  client.close();
+  await control.close();
+  await image.close();
+});
+
+test('an aside file that cannot be removed ends nothing but its frozen point', async (t) => {
+  const at = workspace(t);
+  writeParts(at.at('disk.img'), SIZE);
+  const image = await open(at);
+  const { asidePath } = await image.freeze(true);
+  rmSync(asidePath);
+  mkdirSync(asidePath);
+  await t.notThrowsAsync(() => image.thaw());
+  rmdirSync(asidePath);
+  await t.notThrowsAsync(() => image.freeze(true));
   await image.close();
 });
 
