@@ -54,7 +54,8 @@ export { type OpenedSource, openSource, type SourceChoice } from './sources/open
 export type { ChangeSet, SessionToken, SourceContext, SourceDriver, SourceKind, SourceOwner, SourceView } from './sources/source.ts';
 export type { SourceRequest } from './sync/location.ts';
 export { forgetSource, previewSource, type SourceEnvironment, type SourcePreview } from './sync/preview.ts';
+export type { SyncEnvironment, SyncOptions, SyncResult } from './sync/request.ts';
 export type { SpaceReport } from './sync/space.ts';
-export { type SyncEnvironment, type SyncOptions, type SyncResult, syncVolume } from './sync/sync.ts';
+export { syncVolume } from './sync/sync.ts';
 export { VERSION } from './version.ts';
 export { Volume } from './volume.ts';

@@ -2,105 +2,26 @@
  * Making a session. The order is what keeps it safe: lock, freeze the source, store, link, write the records, make all
  * durable, rename (the commit), and only then tell the catalog and the source.
  */
-import { firstError, messageOf, TimebandError } from '../../bands/errors.ts';
-import { type ByteRange, bandCountOf, DEFAULT_BAND_BYTES, isBandBytes } from '../../bands/format/geometry.ts';
+import { firstError, TimebandError } from '../../bands/errors.ts';
+import { bandCountOf, isBandBytes } from '../../bands/format/geometry.ts';
 import { checkTag } from '../../bands/format/labels.ts';
-import { nextSessionId, parseSessionId } from '../../bands/format/session-id.ts';
+import { parseSessionId } from '../../bands/format/session-id.ts';
 import { checkVolumeName } from '../../bands/format/volume-record.ts';
-import type { SessionDirectory, VolumeContext } from '../../bands/store/session-directory.ts';
+import type { SessionDirectory } from '../../bands/store/session-directory.ts';
 import { BandPool } from '../../bands/workers/band-pool.ts';
-import type { Catalog } from '../catalog.ts';
 import { emptyTrash } from '../deletion/trash.ts';
-import type { OnProgress } from '../progress.ts';
 import type { Repository } from '../repository.ts';
-import type { DataMap } from '../sources/data-map.ts';
 import { openSource } from '../sources/open-source.ts';
-import type { ChangeSet, SourceKind, SourceView } from '../sources/source.ts';
+import type { SourceView } from '../sources/source.ts';
 import type { Volume } from '../volume.ts';
-import { commitSession, keepUnchanged, tokenOf } from './commit.ts';
-import { type Healing, healFromSource } from './heal.ts';
-import { clearIncoming, Incoming, measureKept } from './incoming.ts';
+import { commitSession, keepUnchanged } from './commit.ts';
+import { clearIncoming, Incoming } from './incoming.ts';
 import { chooseVolumeSource, ownerOf } from './location.ts';
 import { interrupted, PageSync } from './page-sync.ts';
-import { missedBands, type ReadScope, readScope } from './read-scope.ts';
-import { checkRollback } from './rollback.ts';
-import { explainFullDisk, SessionRoom, type SpacePlace, type SpaceReport } from './space.ts';
-
-/** Below so many bands to read, their holes are read, too: to find them would take longer. */
-const FEW_BANDS = 64;
-/** The folder in incoming/ that a sync writes to, so that the next one finds what an interrupted one stored. */
-const INCOMING_NAME = 'sync';
-
-/** What the user knows to have changed since the session `since`; anything else is linked unread. */
-export interface UserChanges {
-  /** As `sync --since` takes it: an id, a tag, latest … */
-  readonly since: string;
-  readonly ranges: readonly ByteRange[];
-}
-
-export interface SyncOptions {
-  readonly name: string;
-  /** Where the data is; undefined: where it was the last time. */
-  readonly location?: string | undefined;
-  /** How to read it; undefined: the best way that applies. */
-  readonly sourceKind?: SourceKind | undefined;
-  readonly tags?: readonly string[];
-  readonly note?: string;
-  /** For a new volume. */
-  readonly bandBytes?: number | undefined;
-  /** Make a session even if nothing changed. */
-  readonly isForced?: boolean;
-  /** Only report what would be stored. */
-  readonly isDryRun?: boolean;
-  /** Take a newest session that is older or another than the catalog remembers. */
-  readonly acceptsRollback?: boolean;
-  readonly changes?: UserChanges | undefined;
-  /** Read everything and report what the source should have named as changed. */
-  readonly verifiesChanges?: boolean;
-  readonly signal?: AbortSignal | undefined;
-  readonly onProgress?: OnProgress | undefined;
-  /** Told at once what may keep the sync from coming to its end; it is among the result's warnings, too. */
-  readonly onWarning?: ((message: string) => void) | undefined;
-}
-
-/** What a sync needs beside the repository. */
-export interface SyncEnvironment {
-  readonly catalog?: Catalog | undefined;
-  readonly pool?: BandPool | undefined;
-  readonly nowMs?: () => number;
-  /** Where sources keep what belongs to this machine; undefined: nowhere. */
-  readonly stateDirectory?: string | undefined;
-  /** How a source is opened; a program may wrap it, or bring its own. */
-  readonly openSource?: typeof openSource;
-}
-
-export interface SyncResult {
-  readonly volume: string;
-  readonly status: 'created' | 'unchanged' | 'dry-run';
-  /** The new session; if there is none, the newest. */
-  readonly session: string | undefined;
-  readonly base: string | undefined;
-  readonly source: { readonly kind: string; readonly location: string };
-  readonly sizeBytes: number;
-  readonly bands: number;
-  readonly zeroBands: number;
-  readonly changedBands: number;
-  readonly writtenBands: number;
-  /** Of those written: what an interrupted sync had stored already. */
-  readonly resumedBands: number;
-  readonly linkedBands: number;
-  readonly readBytes: number;
-  readonly writtenBytes: number;
-  readonly storedBytes: number;
-  readonly durationMs: number;
-  /** Damaged bands of earlier sessions that are whole again. */
-  readonly healedBands: number;
-  /** Bands that changed although the source said that they had not. Earlier sessions may lack such changes. */
-  readonly missedBands: number;
-  /** What a session takes of the repository's disk, and what was free before it. */
-  readonly space: SpaceReport;
-  readonly warnings: readonly string[];
-}
+import { INCOMING_NAME, type Job, makePlan, type Plan, type PooledJob, placeOf } from './plan.ts';
+import { missedBands } from './read-scope.ts';
+import type { SyncEnvironment, SyncOptions, SyncResult } from './request.ts';
+import { explainFullDisk, type SpaceReport } from './space.ts';
 
 /**
  * Backs up one volume.
@@ -112,10 +33,6 @@ export async function syncVolume(repository: Repository, options: SyncOptions, e
   } catch (error) {
     throw await explainFullDisk(firstError(error), placeOf(repository, options));
   }
-}
-
-function placeOf({ layout }: Repository, { name }: SyncOptions): SpacePlace {
-  return { volume: name, directory: layout.root };
 }
 
 async function syncLocked(repository: Repository, options: SyncOptions, environment: SyncEnvironment): Promise<SyncResult> {
@@ -154,34 +71,6 @@ function checkBandSize(bandBytes: number | undefined, existing: Volume | undefin
     `volume "${existing.name}" has bands of ${existing.record.bandBytes} bytes; that cannot be changed. Leave --band-size out.`,
     { code: 'USAGE' },
   );
-}
-
-interface Job {
-  readonly options: SyncOptions;
-  readonly environment: SyncEnvironment;
-  readonly view: SourceView;
-  /** Undefined in a dry run of a volume that does not exist yet. */
-  readonly volume: Volume | undefined;
-  /** Of opening the source. */
-  readonly warnings: readonly string[];
-}
-
-interface PooledJob extends Job {
-  readonly pool: BandPool;
-}
-
-/** What is known before the first band is read for the session. */
-interface Plan {
-  readonly base: SessionDirectory | undefined;
-  readonly context: VolumeContext;
-  readonly scope: ReadScope;
-  /** Where the source's data is, as far as it is worth asking; undefined: bands are read whole. */
-  readonly dataMap: DataMap | undefined;
-  readonly room: SessionRoom;
-  readonly sessionId: string;
-  readonly startedMs: number;
-  readonly healing: Healing;
-  readonly warnings: string[];
 }
 
 async function runSync(repository: Repository, job: Job): Promise<SyncResult> {
@@ -258,42 +147,6 @@ async function keepStored(job: Job, incoming: Incoming | undefined, error: unkno
 function orInterrupted({ options }: Job, error: unknown): unknown {
   const isTold = error instanceof TimebandError && error.code === 'INTERRUPTED';
   return options.signal?.aborted === true && !isTold ? interrupted() : error;
-}
-
-async function makePlan(repository: Repository, job: PooledJob): Promise<Plan> {
-  const { options, environment, view, volume } = job;
-  const startedMs = (environment.nowMs ?? Date.now)();
-  const base = await openBase(job);
-  const context = volume?.context ?? repository.temporaryContext(options.bandBytes ?? DEFAULT_BAND_BYTES);
-  const { id: sessionId, isClockBehind } = nextSessionId(startedMs, base?.sessionId);
-  const warnings = [...job.warnings, ...view.warnings];
-  if (isClockBehind)
-    warnings.push(`the clock of this machine is behind the newest session (${base?.sessionId}); the new one is named 1 ms later. Check the clock.`);
-  const owner = ownerOf(repository, volume);
-  const token = base === undefined || owner === undefined ? undefined : tokenOf(owner, base);
-  const changes = options.changes === undefined ? await view.changesSince(token) : await userChanges(options.changes, { base, volume });
-  if (!changes.isKnown && changes.reason !== undefined) warnings.push(`reading everything: ${changes.reason}.`);
-  const { sizeBytes } = view;
-  const { bandBytes } = context;
-  const { isDryRun = false, signal } = options;
-  const healing = await healFromSource({ repository, volume, view, base, pool: job.pool, isDryRun, signal });
-  warnings.push(...healing.warnings);
-  const { damagedInBase } = healing;
-  const scope = readScope({ changes, base, sizeBytes, bandBytes, damagedInBase, readsAll: options.verifiesChanges ?? false });
-  const isWorthAMap = scope.candidates === undefined || scope.candidates.count() > FEW_BANDS;
-  const dataMap = isWorthAMap ? await view.readDataMap() : undefined;
-  const bands = { candidates: scope.candidates?.count(), claimed: scope.claimed?.count(), data: dataMap?.ranges };
-  const session = { sizeBytes, bandBytes, base: base?.manifest, isForced: options.isForced ?? false };
-  const kept = volume === undefined ? undefined : await measureKept(volume, INCOMING_NAME);
-  const room = new SessionRoom({ ...session, ...bands }, { ...placeOf(repository, options), kept });
-  return { base, context, scope, dataMap, room, sessionId, startedMs, healing, warnings };
-}
-
-async function userChanges(changes: UserChanges, { base, volume }: Pick<Plan, 'base'> & Pick<Job, 'volume'>): Promise<ChangeSet> {
-  const since = base === undefined ? undefined : await volume?.resolve(changes.since);
-  if (base !== undefined && base.sessionId === since) return { isKnown: true, ranges: changes.ranges };
-  const session = since ?? changes.since;
-  return { isKnown: false, reason: `the changed ranges count from session ${session}, but the newest session is ${base?.sessionId ?? 'none'}` };
 }
 
 function distrust(view: SourceView, missed: number, base: SessionDirectory | undefined): string {
@@ -391,24 +244,4 @@ function describe(
     space: done.space,
     warnings: plan.warnings,
   };
-}
-
-async function openBase({ volume, options, environment }: Job): Promise<SessionDirectory | undefined> {
-  if (volume === undefined) return undefined;
-  const newest = (await volume.sessionIds()).at(-1);
-  const base = newest === undefined ? undefined : await openNewest(volume, newest);
-  await checkRollback({ catalog: environment.catalog, volume, newest: base, isAccepted: options.acceptsRollback ?? false });
-  return base;
-}
-
-async function openNewest(volume: Volume, newest: string): Promise<SessionDirectory> {
-  try {
-    return await volume.openSession(newest);
-  } catch (cause) {
-    throw new TimebandError(
-      `the newest session of "${volume.name}", ${newest}, cannot be opened: ${messageOf(cause)}. Nothing was changed. ` +
-        `Run "timeband check --repair ${volume.name}"; if it cannot be mended, move ${volume.sessionPath(newest)} out of the repository to go on from the session before.`,
-      { code: cause instanceof TimebandError ? cause.code : 'IO_ERROR', cause },
-    );
-  }
 }

@@ -8,7 +8,7 @@ import { checkRepository } from '../../src/check/check.ts';
 import { restoreSession } from '../../src/restore.ts';
 import { openSource } from '../../src/sources/open-source.ts';
 import type { SourceView } from '../../src/sources/source.ts';
-import type { SyncResult } from '../../src/sync/sync.ts';
+import type { SyncResult } from '../../src/sync/request.ts';
 import { fill } from '../support/bytes.ts';
 import { BAND_256K, type Lab, lab } from '../support/library.ts';
 import { firstWrongByte, writeParts } from '../support/parts.ts';

@@ -3,7 +3,7 @@ import { closeSync, openSync, readdirSync, statSync, truncateSync, utimesSync, w
 import test from 'ava';
 import { BandPool } from '../../bands/workers/band-pool.ts';
 import { restoreSession } from '../../src/restore.ts';
-import type { SyncOptions } from '../../src/sync/sync.ts';
+import type { SyncOptions } from '../../src/sync/request.ts';
 import { fill } from '../support/bytes.ts';
 import { mountFileSystem } from '../support/file-systems.ts';
 import { BAND_256K, codeOf, type Lab, lab } from '../support/library.ts';

@@ -3,7 +3,7 @@ import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { BandPool } from '../../bands/workers/band-pool.ts';
 import { checkRepository } from '../../src/check/check.ts';
-import type { SyncOptions } from '../../src/sync/sync.ts';
+import type { SyncOptions } from '../../src/sync/request.ts';
 import { isSame } from '../support/bytes.ts';
 import { BAND_256K, type Lab, lab } from '../support/library.ts';
 import { type ImageStep, imageSteps, ModelImage } from '../support/model-image.ts';

@@ -5,7 +5,7 @@ import { BandPool } from '../../bands/workers/band-pool.ts';
 import { checkRepository } from '../../src/check/check.ts';
 import { diffSessions } from '../../src/diff.ts';
 import { restoreSession } from '../../src/restore.ts';
-import type { SyncResult } from '../../src/sync/sync.ts';
+import type { SyncResult } from '../../src/sync/request.ts';
 import { fill } from '../support/bytes.ts';
 import { BAND_256K, type Lab, lab } from '../support/library.ts';
 import { firstWrongByte, writeParts } from '../support/parts.ts';

@@ -4,7 +4,8 @@ import { TimebandError } from '../../bands/errors.ts';
 import type { SessionDirectory } from '../../bands/store/session-directory.ts';
 import type { BandPool } from '../../bands/workers/band-pool.ts';
 import { Repository } from '../../src/repository.ts';
-import { type SyncEnvironment, type SyncOptions, type SyncResult, syncVolume } from '../../src/sync/sync.ts';
+import type { SyncEnvironment, SyncOptions, SyncResult } from '../../src/sync/request.ts';
+import { syncVolume } from '../../src/sync/sync.ts';
 import { PASSPHRASE, type Workspace, workspace } from './workspace.ts';
 
 /** The least that a key slot may ask for: a guess costs a millisecond. */

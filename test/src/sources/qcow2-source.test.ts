@@ -21,7 +21,7 @@ import { Repository } from '../../../src/repository.ts';
 import { restoreSession } from '../../../src/restore.ts';
 import { chooseSource } from '../../../src/sources/open-source.ts';
 import { qcow2Driver } from '../../../src/sources/qcow2/qcow2-source.ts';
-import type { SyncOptions, SyncResult } from '../../../src/sync/sync.ts';
+import type { SyncOptions, SyncResult } from '../../../src/sync/request.ts';
 import { sameBytes } from '../../support/bytes.ts';
 import { BAND_256K, codeOf, type Lab, lab, makeFastRepository, openNamed } from '../../support/library.ts';
 import { readPart, writeParts } from '../../support/parts.ts';

@@ -15,7 +15,8 @@ import { type LogicalVolume, LVS_ARGUMENTS, parseLvsReport } from '../../../src/
 import { parseThinPoolStatus } from '../../../src/sources/lvm/pool-status.ts';
 import { chooseSource } from '../../../src/sources/open-source.ts';
 import type { SourceOwner } from '../../../src/sources/source.ts';
-import { type SyncOptions, type SyncResult, syncVolume } from '../../../src/sync/sync.ts';
+import type { SyncOptions, SyncResult } from '../../../src/sync/request.ts';
+import { syncVolume } from '../../../src/sync/sync.ts';
 import { makeFastRepository } from '../library.ts';
 import { type Ended, ended, incomingFiles, signalWhen } from '../processes.ts';
 import { PASSPHRASE } from '../workspace.ts';

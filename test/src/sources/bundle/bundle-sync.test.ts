@@ -21,7 +21,7 @@ import { checkRepository } from '../../../../src/check/check.ts';
 import { restoreSession } from '../../../../src/restore.ts';
 import { bundleDriver } from '../../../../src/sources/bundle/bundle-source.ts';
 import type { SourceView } from '../../../../src/sources/source.ts';
-import type { SyncOptions, SyncResult } from '../../../../src/sync/sync.ts';
+import type { SyncOptions, SyncResult } from '../../../../src/sync/request.ts';
 import { type BundleShape, MIB, ModelBundle } from '../../../support/bundles.ts';
 import { fill, sameBytes } from '../../../support/bytes.ts';
 import { type Lab, lab } from '../../../support/library.ts';

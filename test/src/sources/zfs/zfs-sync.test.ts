@@ -5,7 +5,7 @@ import test, { type ExecutionContext } from 'ava';
 import { BandPool } from '../../../../bands/workers/band-pool.ts';
 import { restoreSession } from '../../../../src/restore.ts';
 import { zfsDriver } from '../../../../src/sources/zfs/zfs-source.ts';
-import type { SyncOptions, SyncResult } from '../../../../src/sync/sync.ts';
+import type { SyncOptions, SyncResult } from '../../../../src/sync/request.ts';
 import { fill, sameBytes } from '../../../support/bytes.ts';
 import { DEVICES, FakeZfs } from '../../../support/fake-zfs.ts';
 import { codeOf, type Lab, lab } from '../../../support/library.ts';
