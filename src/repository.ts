@@ -169,11 +169,11 @@ export class Repository {
       const opens = volumes[0] === undefined ? 'which is not in this repository' : `"${volumes[0].name}"`;
       throw new TimebandError(`the volume key does not open a volume "${name}": it is that of volume ${only}, ${opens}.`, { code: 'WRONG_KEY' });
     }
-    const known = volumes.length === 0 ? 'It has none yet' : `It has: ${volumes.map((volume) => volume.name).join(', ')}`;
-    const tail = damaged.length === 0 ? '' : ` (${damaged.length} more cannot be read: run "timeband check")`;
-    throw new TimebandError(`no volume "${name}" in ${this.layout.root}. ${known}${tail}.`, {
-      code: damaged.length === 0 ? 'VOLUME_NOT_FOUND' : 'RECORD_CORRUPT',
-    });
+    if (damaged.length === 0) {
+      const known = volumes.length === 0 ? 'It has none yet' : `It has: ${volumes.map((volume) => volume.name).join(', ')}`;
+      throw new TimebandError(`no volume "${name}" in ${this.layout.root}. ${known}.`, { code: 'VOLUME_NOT_FOUND' });
+    }
+    throw notFoundAmong(damaged, name, this.layout);
   }
 
   /**
@@ -197,10 +197,7 @@ export class Repository {
     if (damaged[0] !== undefined) {
       throw new TimebandError(
         `volume "${name}" was not made: ${damaged[0].error.message}, and that volume may be the one you mean. Run "timeband check".`,
-        {
-          code: 'RECORD_CORRUPT',
-          cause: damaged[0].error,
-        },
+        { code: damaged[0].error.code === 'IO_ERROR' ? 'IO_ERROR' : 'RECORD_CORRUPT', cause: damaged[0].error },
       );
     }
     await this.#removeUnfinished();
@@ -344,6 +341,16 @@ function requireOwnKey({ root }: RepositoryLayout, { configDigest }: VolumeKey, 
     code: 'WRONG_KEY',
     path: root,
   });
+}
+
+/** A volume was not found, and may be one that cannot be read. */
+function notFoundAmong(damaged: readonly DamagedVolume[], name: string, { root }: RepositoryLayout): TimebandError {
+  const unread = damaged.find(({ error }) => error.code === 'IO_ERROR') ?? damaged[0]; // the disk's fault, which may pass
+  const first = unread?.error.message.replace(/\.$/, '') ?? '';
+  return new TimebandError(
+    `no volume "${name}" among those of ${root} that can be read; ${damaged.length} more cannot be read: ${first}. Run "timeband check".`,
+    { code: unread?.error.code === 'IO_ERROR' ? 'IO_ERROR' : 'RECORD_CORRUPT', cause: unread?.error },
+  );
 }
 
 /** What a disk says of a file that it cannot give back, while others are well: an I/O error, a damaged inode, a checksum that differs. */
