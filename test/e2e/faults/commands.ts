@@ -92,7 +92,8 @@ const prune: FaultCommand = {
   name: 'prune',
   takes: (scene) => [session(scene, 1)],
   async run({ repository, catalog }) {
-    const { volumes } = await repository.listVolumes();
+    const { volumes, damaged } = await repository.listVolumes();
+    if (damaged[0] !== undefined) throw damaged[0].error; // the command line says so, and ends with 3
     const options = { nowMs: Date.now(), timeZone: 'utc' as const };
     const plan = await planPrune(repository, volumes, { rules: { keepLast: 1 }, minFreeBytes: undefined, options }, catalog);
     const unread = plan.sessions.find(({ problem }) => problem !== undefined);
