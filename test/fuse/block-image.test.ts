@@ -41,7 +41,10 @@ function fatImage(): Uint8Array {
 /** A loop device that goes with the test. */
 async function attached(t: ExecutionContext, ...args: Parameters<typeof attachLoop>): Promise<string> {
   const loop = await attachLoop(...args);
-  t.teardown(() => detachLoop(loop).catch(() => undefined)); // the test may have detached it
+  t.teardown(async () => {
+    // The test may have detached it, and another one may have the device by now.
+    if ((await loopBackingFile(loop)) === args[0]) await detachLoop(loop);
+  });
   return loop;
 }
 
