@@ -197,7 +197,7 @@ export class Repository {
     if (damaged[0] !== undefined) {
       throw new TimebandError(
         `volume "${name}" was not made: ${damaged[0].error.message}, and that volume may be the one you mean. Run "timeband check".`,
-        { code: damaged[0].error.code === 'IO_ERROR' ? 'IO_ERROR' : 'RECORD_CORRUPT', cause: damaged[0].error },
+        { code: codeOf(damaged), cause: damaged[0].error },
       );
     }
     await this.#removeUnfinished();
@@ -345,12 +345,17 @@ function requireOwnKey({ root }: RepositoryLayout, { configDigest }: VolumeKey, 
 
 /** A volume was not found, and may be one that cannot be read. */
 function notFoundAmong(damaged: readonly DamagedVolume[], name: string, { root }: RepositoryLayout): TimebandError {
-  const unread = damaged.find(({ error }) => error.code === 'IO_ERROR') ?? damaged[0]; // the disk's fault, which may pass
-  const first = unread?.error.message.replace(/\.$/, '') ?? '';
+  const cause = damaged[0]?.error;
+  const first = cause?.message.replace(/\.$/, '') ?? '';
   return new TimebandError(
     `no volume "${name}" among those of ${root} that can be read; ${damaged.length} more cannot be read: ${first}. Run "timeband check".`,
-    { code: unread?.error.code === 'IO_ERROR' ? 'IO_ERROR' : 'RECORD_CORRUPT', cause: unread?.error },
+    { code: codeOf(damaged), cause },
   );
+}
+
+/** If the disk did not give back any of them, that may pass. */
+function codeOf(damaged: readonly DamagedVolume[]): 'IO_ERROR' | 'RECORD_CORRUPT' {
+  return damaged.every(({ error }) => error.code === 'IO_ERROR') ? 'IO_ERROR' : 'RECORD_CORRUPT';
 }
 
 /** What a disk says of a file that it cannot give back, while others are well: an I/O error, a damaged inode, a checksum that differs. */
