@@ -172,7 +172,7 @@ test('a repository that cannot be written to is checked all the same, and nothin
   const before = lstatSync(directory).mtimeMs;
   sh('mount', '--bind', at.repo, at.folder('view'));
   sh('mount', '-o', 'remount,bind,ro', at.at('view'));
-  const { status, stdout, stderr } = await at.cli('check', '--repo', at.at('view'), '--data', '--json');
+  const { status, stdout, stderr } = await at.cli('check', '--repo', at.at('view'), '--data', '--json', '--quiet');
   t.deepEqual([status, stderr], [0, '']);
   t.like(JSON.parse(stdout), { sessions: 3, verified: [], warnings: [], findings: [] });
   t.is(lstatSync(directory).mtimeMs, before);
