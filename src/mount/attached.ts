@@ -11,7 +11,7 @@ import type { BundleRequest } from './bundle-main.ts';
 import { mountPointName } from './mount-point.ts';
 import { mountInBackground } from './mounts.ts';
 import { type AttachedImage, attachCommand, detachCommand, type MountRecord, MountRegistry, reasonNotInOrder } from './registry.ts';
-import type { ImageRequest } from './serve-image.ts';
+import type { TreePlace } from './serve-tree.ts';
 import { isFuseMounted, takeDownFuse } from './take-down.ts';
 import type { TrackedRequest } from './tracked-main.ts';
 
@@ -36,7 +36,7 @@ export interface Attached {
 async function attach(
   kind: AttachedImage['kind'],
   options: AttachOptions,
-  program: { readonly url: URL; readonly tell: (request: ImageRequest & { readonly location: string }) => object },
+  program: { readonly url: URL; readonly tell: (request: TreePlace & { readonly location: string }) => object },
 ): Promise<Attached> {
   const { stateDirectory, signal, allowOther = false } = options;
   const attached: AttachedImage = { kind, location: await realPathOf(options.image) };
@@ -74,7 +74,7 @@ export async function attachTracked(
   options: AttachOptions & { /** How much of old contents may be kept while a sync reads. */ readonly asideBytes?: number | undefined },
 ): Promise<Attached & { readonly doubt: string | undefined }> {
   const { stateDirectory, asideBytes = DEFAULT_ASIDE_BYTES } = options;
-  const tell = (request: ImageRequest & { readonly location: string }): TrackedRequest => ({ ...request, stateDirectory, asideBytes });
+  const tell = (request: TreePlace & { readonly location: string }): TrackedRequest => ({ ...request, stateDirectory, asideBytes });
   const attached = await attach('tracked', options, { url: TRACKED_PROGRAM, tell });
   const status = await askStatus(stateDirectory, attached.image);
   return { ...attached, doubt: status?.doubt ?? undefined };

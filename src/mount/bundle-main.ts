@@ -1,9 +1,10 @@
 /** The process behind a live bundle. */
 import { serveInBackground } from '../background/serve.ts';
 import { LiveBundle } from '../bundle/live-bundle.ts';
-import { type ImageRequest, serveImage } from './serve-image.ts';
+import { serveImage } from './serve-image.ts';
+import type { TreePlace } from './serve-tree.ts';
 
-export interface BundleRequest extends ImageRequest {
+export interface BundleRequest extends TreePlace {
   readonly location: string;
 }
 

@@ -5,14 +5,13 @@
  */
 import { parseSessionId, SESSION_ID_PATTERN } from '../../bands/format/session-id.ts';
 import { statIfPresent } from '../../bands/store/files.ts';
-import { isWritable } from '../../bands/store/image.ts';
 import type { SessionDirectory } from '../../bands/store/session-directory.ts';
-import { SessionImage, type SessionImageOptions } from '../../bands/store/session-image.ts';
+import type { SessionImageOptions } from '../../bands/store/session-image.ts';
 import type { ImageTree, OpenImage, TreeEntry } from '../../fuse/image-tree.ts';
-import { Lease } from '../leases.ts';
-import { type OpenedOverlay, openOverlay } from '../overlay.ts';
 import type { Repository } from '../repository.ts';
+import { holdSession, type ServedSession } from '../served-session.ts';
 import type { Volume } from '../volume.ts';
+import { openImage } from './open-image.ts';
 
 export const IMAGE_NAME = 'image';
 const LATEST = 'latest';
@@ -32,19 +31,13 @@ export interface SessionTreeOptions extends SessionImageOptions {
   readonly scratchFolder: string | undefined;
 }
 
-interface SharedImage {
-  readonly image: SessionImage;
-  readonly overlay: OpenedOverlay | undefined;
-  readonly lease: Lease;
-}
-
 export class SessionTree implements ImageTree {
   readonly totalBytes = 0;
   readonly isWritable: boolean;
   readonly #repository: Repository;
   readonly #options: SessionTreeOptions;
   readonly #sessions = new Map<string, Promise<SessionDirectory>>();
-  readonly #images = new Map<string, { readonly shared: Promise<SharedImage>; count: number }>();
+  readonly #images = new Map<string, { readonly shared: Promise<ServedSession>; count: number }>();
   #volumes: { readonly atMs: number; readonly list: Promise<readonly Volume[]> } | undefined;
 
   constructor(repository: Repository, options: SessionTreeOptions) {
@@ -108,19 +101,13 @@ export class SessionTree implements ImageTree {
     if (place?.kind !== 'image') return undefined;
     const session = await this.#openSession(place.volume, place.session);
     const shared = await this.#share(place.volume, session);
-    const image = shared.overlay?.image ?? shared.image;
-    const reading = {
-      sizeBytes: image.sizeBytes,
-      read: image.read.bind(image),
-      release: () => this.#unshare(place.volume, place.session),
-    };
-    return isWritable(image) ? { ...reading, write: image.write.bind(image), flush: image.flush.bind(image) } : reading;
+    return openImage(shared.image, () => this.#unshare(place.volume, place.session));
   }
 
   /** One image, and one lease, for all who have it open. */
-  async #share(volume: Volume, session: SessionDirectory): Promise<SharedImage> {
+  async #share(volume: Volume, session: SessionDirectory): Promise<ServedSession> {
     const key = `${volume.id}@${session.sessionId}`;
-    const users = this.#images.get(key) ?? { shared: this.#lease(volume, session), count: 0 };
+    const users = this.#images.get(key) ?? { shared: this.#hold(volume, session), count: 0 };
     this.#images.set(key, users);
     users.count++;
     try {
@@ -132,17 +119,12 @@ export class SessionTree implements ImageTree {
     }
   }
 
-  async #lease(volume: Volume, session: SessionDirectory): Promise<SharedImage> {
-    const { locks } = this.#repository.layout;
-    const lease = await Lease.take({ locks, volume: volume.name, volumeId: volume.id, sessionId: session.sessionId, command: 'mount' });
-    const image = new SessionImage(session, this.#options);
+  #hold(volume: Volume, session: SessionDirectory): Promise<ServedSession> {
     const { scratchFolder } = this.#options;
-    try {
-      return { image, overlay: scratchFolder === undefined ? undefined : await openOverlay(image, { scratchFolder }), lease };
-    } catch (error) {
-      await lease.release();
-      throw error;
-    }
+    const overlay = scratchFolder === undefined ? undefined : { scratchFolder };
+    const open = (): Promise<SessionDirectory> => Promise.resolve(session);
+    const held = { repository: this.#repository, volume, sessionId: session.sessionId, open, overlay };
+    return holdSession(held, { ...this.#options, command: 'mount' });
   }
 
   async #unshare(volume: Volume, sessionId: string): Promise<void> {
@@ -150,18 +132,18 @@ export class SessionTree implements ImageTree {
     const users = this.#images.get(key);
     if (users === undefined || --users.count > 0) return;
     const shared = await users.shared;
-    const isWanted = users.count > 0 || shared.overlay?.image.isUnchanged === false; // opened again meanwhile, or written to
+    const isWanted = users.count > 0 || shared.isChanged; // opened again meanwhile, or written to
     if (isWanted || this.#images.get(key) !== users) return;
     this.#images.delete(key);
     this.#sessions.delete(key); // and with it the index pages that were read
-    await letGo(shared);
+    await shared.close();
   }
 
   /** Throws away what was written, and lets go of what was kept for it. */
   async close(): Promise<void> {
     const kept = [...this.#images.values()];
     this.#images.clear();
-    for (const { shared } of kept) await letGo(await shared);
+    for (const { shared } of kept) await (await shared).close();
   }
 
   #openSession(volume: Volume, id: string): Promise<SessionDirectory> {
@@ -175,11 +157,6 @@ export class SessionTree implements ImageTree {
     if (this.#sessions.size > MAX_OPEN_SESSIONS && oldest !== undefined) this.#sessions.delete(oldest);
     return opening;
   }
-}
-
-async function letGo({ overlay, lease }: SharedImage): Promise<void> {
-  await overlay?.close();
-  await lease.release();
 }
 
 function sessionTime(id: string | undefined): number {

@@ -1,6 +1,7 @@
 /** The tree of one file, the image of one session or of whatever else is a disk. */
 import { isWritable, type ReadableImage, type WritableImage } from '../../bands/store/image.ts';
 import type { ImageTree, OpenImage, TreeEntry } from '../../fuse/image-tree.ts';
+import { openImage } from './open-image.ts';
 import { IMAGE_NAME } from './session-tree.ts';
 
 export class SingleImageTree implements ImageTree {
@@ -30,9 +31,6 @@ export class SingleImageTree implements ImageTree {
 
   open(path: string): Promise<OpenImage | undefined> {
     if (path !== `/${IMAGE_NAME}`) return Promise.resolve(undefined);
-    const image = this.#image;
-    const release = (): Promise<void> => Promise.resolve(); // the next open uses what was decoded
-    const reading = { sizeBytes: image.sizeBytes, read: image.read.bind(image), release };
-    return Promise.resolve(isWritable(image) ? { ...reading, write: image.write.bind(image), flush: image.flush.bind(image) } : reading);
+    return Promise.resolve(openImage(this.#image, () => Promise.resolve())); // the next open uses what was decoded
   }
 }

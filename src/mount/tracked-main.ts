@@ -3,9 +3,10 @@ import { serveInBackground } from '../background/serve.ts';
 import { ControlServer } from '../tracked/control-server.ts';
 import { trackedLabel } from '../tracked/mount-label.ts';
 import { TrackedImage, type TrackedImageOptions } from '../tracked/tracked-image.ts';
-import { type ImageRequest, type ServedImage, serveImage } from './serve-image.ts';
+import { type ServedImage, serveImage } from './serve-image.ts';
+import type { TreePlace } from './serve-tree.ts';
 
-export type TrackedRequest = ImageRequest & TrackedImageOptions;
+export type TrackedRequest = TreePlace & TrackedImageOptions;
 
 serveInBackground(async ({ mountPoint, allowOther, ...options }: TrackedRequest, log) =>
   serveImage(await openTracked(options), { mountPoint, allowOther }, log),

@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf, TimebandError } from '../../../bands/errors.ts';
 import { knownDamage } from '../../damaged-bands.ts';
-import type { ServedMount } from '../../mount/serve.ts';
+import type { ServedMount } from '../../mount/serve-tree.ts';
 import type { Repository } from '../../repository.ts';
 import type { CommandContext } from '../context.ts';
 import type { Define } from '../define.ts';
