@@ -1,7 +1,7 @@
 /** Files that are whole or absent: private modes, atomic replacement, durability. The only code that writes small files. */
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { constants, type Stats, unlinkSync } from 'node:fs';
+import { type BigIntStats, constants, lstatSync, type Stats, unlinkSync } from 'node:fs';
 import { type FileHandle, lstat, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -239,6 +239,16 @@ export async function statIfPresent(file: string): Promise<Stats | undefined> {
     return await lstat(file);
   } catch (error) {
     if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return undefined;
+    throw ioError(error, 'look at', file);
+  }
+}
+
+/** The same at once: for band files, of which there are tens of thousands, it takes a quarter of the time. */
+export function statIfPresentSync(file: string): BigIntStats | undefined {
+  try {
+    return lstatSync(file, { bigint: true, throwIfNoEntry: false });
+  } catch (error) {
+    if (errnoOf(error) === 'ENOTDIR') return undefined;
     throw ioError(error, 'look at', file);
   }
 }

@@ -1,9 +1,10 @@
 /** Which files hold a band: those of all sessions of a volume whose index names the same sealing, or the same content. */
-import { lstatSync } from 'node:fs';
+
 import { errnoOf, type TimebandError } from '../../bands/errors.ts';
 import { ENTRIES_PER_PAGE } from '../../bands/format/geometry.ts';
 import type { StoredBand } from '../../bands/format/index-page.ts';
 import { parseSessionId } from '../../bands/format/session-id.ts';
+import { statIfPresentSync } from '../../bands/store/files.ts';
 import type { SessionDirectory } from '../../bands/store/session-directory.ts';
 import type { BandPool } from '../../bands/workers/band-pool.ts';
 import type { BandKeyMaterial } from '../../bands/workers/tasks.ts';
@@ -68,7 +69,7 @@ export class BandProver {
 
   /** Whether a file is, to its last byte, the sealing that the index names. @throws TimebandError if that cannot be told (too many open files …) */
   async isWhole({ file, band }: Pick<BandFile, 'file' | 'band'>): Promise<boolean> {
-    const stat = lstatSync(file, { bigint: true, throwIfNoEntry: false });
+    const stat = statIfPresentSync(file);
     if (stat === undefined) return false;
     const key = `${stat.dev}:${stat.ino}:${stat.ctimeNs} ${Buffer.from(band.salt).toString('latin1')}`;
     const known = this.#known.get(key) ?? (await this.#prove(file, band));
@@ -98,9 +99,9 @@ export function isLost(error: unknown): error is TimebandError {
 /** When the file of a band was written, in seconds since 1970: as the file says, unless a session that has it is older. */
 export function writtenAtSeconds(files: readonly BandFile[]): number {
   const times = files.flatMap(({ file, sessionId }) => {
-    const stat = lstatSync(file, { throwIfNoEntry: false });
+    const stat = statIfPresentSync(file);
     const sessionMs = parseSessionId(sessionId) ?? Number.POSITIVE_INFINITY;
-    return stat?.isFile() === true ? [stat.mtimeMs, sessionMs] : [sessionMs];
+    return stat?.isFile() === true ? [Number(stat.mtimeNs) / 1e6, sessionMs] : [sessionMs];
   });
   return Math.min(...times) / 1000;
 }

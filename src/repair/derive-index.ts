@@ -1,11 +1,12 @@
 /** What bitmaps and index pages must have said, from what else there is. Only a guess until it is sealed and has the digest that the manifest pins. */
-import { closeSync, constants, lstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { errnoOf, ioError } from '../../bands/errors.ts';
 import { BAND_MAGIC, SALT_BYTES } from '../../bands/format/band-file.ts';
 import { Bitmap } from '../../bands/format/bitmap.ts';
 import { equalBytes } from '../../bands/format/bytes.ts';
 import { ENTRIES_PER_PAGE, entriesInPage } from '../../bands/format/geometry.ts';
 import { ENTRY_BYTES, isSameContent, type PageEntries, readEntry, type StoredBand, writeEntry } from '../../bands/format/index-page.ts';
+import { statIfPresentSync } from '../../bands/store/files.ts';
 import type { SessionDirectory } from '../../bands/store/session-directory.ts';
 import { type BandPool, shareBandKeys } from '../../bands/workers/band-pool.ts';
 import { forEachBounded } from '../../bands/workers/bounded.ts';
@@ -52,7 +53,7 @@ export async function derivePage(
   let unknown = 0;
   await forEachBounded(session.bandPaths(page * ENTRIES_PER_PAGE, count).entries(), pool.capacity, async ([i, file]) => {
     if (unknown > 0) return;
-    const isMissing = lstatSync(file, { throwIfNoEntry: false }) === undefined;
+    const isMissing = statIfPresentSync(file) === undefined;
     if (isMissing) writeEntry(entries, i, unchangedEntry(neighbours, page, i));
     else {
       const band = (await describeBand({ pool, keys }, file)) ?? entryOf(file, neighbours, i);

@@ -2,9 +2,8 @@
  * What a damaged record may have been. A record that another one pins by its digest is proven by that, wherever its bytes come
  * from: even sealed again from what it says, if the nonce in the damaged file is whole, for then the same bytes come out.
  */
-import { lstatSync } from 'node:fs';
 import { frameRecord, RECORD_OVERHEAD_BYTES, type RecordPlace, readRecordNonce, sealRecord } from '../../bands/format/record.ts';
-import { readRegularFile } from '../../bands/store/files.ts';
+import { readRegularFile, statIfPresent } from '../../bands/store/files.ts';
 import type { VolumeContext } from '../../bands/store/session-directory.ts';
 import { isLost } from './band-files.ts';
 
@@ -17,8 +16,8 @@ export interface Candidate {
 
 /** The bytes at `file`, whatever they are; undefined if there are none. @throws TimebandError PERMISSION_DENIED, … */
 export async function readRemains(file: string): Promise<Uint8Array | undefined> {
-  if (lstatSync(file, { throwIfNoEntry: false })?.isFile() !== true) return undefined;
   try {
+    if ((await statIfPresent(file))?.isFile() !== true) return undefined;
     return await readRegularFile(file, { maxBytes: MAX_RECORD_BYTES, what: 'record' });
   } catch (error) {
     if (isLost(error)) return undefined;

@@ -1,9 +1,8 @@
 /** Mending a session's bitmap and index pages: the manifest pins both, so whatever has the right digest is right. */
-import { lstatSync } from 'node:fs';
 import path from 'node:path';
 import { nodePrimitives } from '../../bands/crypto/node-primitives.ts';
 import { equalBytes, toHex } from '../../bands/format/bytes.ts';
-import { writeNewFile } from '../../bands/store/files.ts';
+import { statIfPresentSync, writeNewFile } from '../../bands/store/files.ts';
 import { SESSION_FILES, type SessionDirectory } from '../../bands/store/session-directory.ts';
 import { isLost } from './band-files.ts';
 import { deriveBitmap, derivePage } from './derive-index.ts';
@@ -68,7 +67,7 @@ export class PageRepair {
   }
 
   async #isWhole(session: SessionDirectory, page: number): Promise<boolean> {
-    const stat = lstatSync(session.pagePath(page), { bigint: true, throwIfNoEntry: false });
+    const stat = statIfPresentSync(session.pagePath(page));
     const key = `${stat?.dev}:${stat?.ino} ${toHex(digestOf(session, page))}`;
     if (stat !== undefined && this.#whole.has(key)) return true;
     const isWhole = await session.isPageFileIntact(page);
