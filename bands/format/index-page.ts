@@ -32,6 +32,11 @@ export interface StoredBand {
   readonly digest: Uint8Array;
 }
 
+/** A string that names one sealing of a band: sessions that share a band file have it in common. */
+export function nameOfSealing({ salt }: Pick<StoredBand, 'salt'>): string {
+  return String.fromCharCode(...salt);
+}
+
 /** Entries of consecutive bands, in their encoded form. */
 export type PageEntries = Uint8Array;
 

@@ -1,15 +1,21 @@
 /**
  * Whole bands decoded ahead of readers, bounded in bytes. A band that a reader waits for always gets room, whichever was
  * not used for longest; one that is only going to be wanted never drives out another that nobody has read yet, so many
- * readers decode less far ahead instead of decoding the same bands again and again.
+ * readers decode less far ahead instead of decoding the same bands again and again. What was read to its end is rarely wanted
+ * again (the kernel has it), so it makes room long before the bound is reached.
  */
+
+/** Bands that were read to their end are kept up to this: for readers close behind. */
+const KEPT_BYTES = 33_554_432;
 
 interface CachedBand {
   readonly sizeBytes: number;
   readonly out: Uint8Array;
   /** Undefined once decoding failed: then chunks are read one by one, and only the bad one fails. */
-  readonly bytes: Promise<Uint8Array | undefined>;
+  bytes: Uint8Array | Promise<Uint8Array | undefined> | undefined;
   isRead: boolean;
+  /** Whether its last byte was read. */
+  isFinished: boolean;
 }
 
 export interface BandRequest {
@@ -38,27 +44,32 @@ export class BandCache {
   }
 
   /**
-   * The band of that name, if it is here or on its way. The bytes are to be copied in the turn in which they come: later
+   * The band of that name, if it is here (then at once) or on its way. The bytes are to be copied in the turn in which they come: later
    * they may be another band's.
+   * @param isToItsEnd whether the last byte of the band is read now
    */
-  get(key: string): Promise<Uint8Array | undefined> | undefined {
+  get(key: string, isToItsEnd = false): Uint8Array | Promise<Uint8Array | undefined> | undefined {
     const band = this.#bands.get(key);
-    if (band !== undefined) band.isRead = true;
-    return band?.bytes;
+    if (band === undefined) return undefined;
+    this.#bands.delete(key); // to the young end again
+    this.#bands.set(key, band);
+    band.isRead = true;
+    band.isFinished ||= isToItsEnd;
+    return band.bytes;
   }
 
   /** Starts decoding a band, unless it is here or has no room just now. */
   start(key: string, request: BandRequest): void {
-    const known = this.#bands.get(key);
-    if (known !== undefined) {
-      this.#bands.delete(key); // to the young end again
-      this.#bands.set(key, known);
-      return;
-    }
+    if (this.#bands.has(key)) return;
     const out = this.#makeRoom(request) ? this.#take(request.sizeBytes) : undefined;
     if (out === undefined) return;
     this.#usedBytes += request.sizeBytes;
-    this.#bands.set(key, { sizeBytes: request.sizeBytes, out, bytes: decodeInto(out, request), isRead: false });
+    const bytes = decodeInto(out, request);
+    const band: CachedBand = { sizeBytes: request.sizeBytes, out, bytes, isRead: false, isFinished: false };
+    this.#bands.set(key, band);
+    void bytes.then((decoded) => {
+      band.bytes = decoded;
+    });
   }
 
   /**
@@ -76,8 +87,9 @@ export class BandCache {
 
   #makeRoom({ sizeBytes, isNeeded }: BandRequest): boolean {
     for (const [key, band] of this.#bands) {
-      if (this.#usedBytes + sizeBytes <= this.#maxBytes) break;
-      if (isNeeded || band.isRead) this.#drop(key, band);
+      const wantedBytes = this.#usedBytes + sizeBytes;
+      if (wantedBytes <= Math.min(KEPT_BYTES, this.#maxBytes)) break;
+      if (wantedBytes > this.#maxBytes ? isNeeded || band.isRead : band.isFinished) this.#drop(key, band);
     }
     return this.#usedBytes + sizeBytes <= this.#maxBytes;
   }
@@ -86,7 +98,7 @@ export class BandCache {
     this.#bands.delete(key);
     this.#usedBytes -= band.sizeBytes;
     // Readers that awaited the bytes copy from them in the turn in which they get them.
-    void band.bytes.then(() => setImmediate(() => this.#free.push(band.out)));
+    void Promise.resolve(band.bytes).then(() => setImmediate(() => this.#free.push(band.out)));
   }
 }
 

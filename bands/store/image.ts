@@ -1,13 +1,23 @@
 /** A disk as bytes at offsets: what FUSE and NBD serve. */
 
-/** Where one reader is; one for each open file or connection, so that several readers are each recognised. */
-export interface ReadCursor {
+/** What was read in order, or nearly so. */
+export interface ReadRun {
+  /** Behind the last byte that was asked for. */
   nextOffset: number;
-  runBytes: number;
+  /** Where the last request began. */
+  lastOffset: number;
+  bytes: number;
+  /** The band from which on bands were decoded ahead for it. */
+  bandIndex: number | undefined;
+}
+
+/** Where the readers of one open file or connection are, those that were heard of last first. */
+export interface ReadCursor {
+  readonly runs: ReadRun[];
 }
 
 export function createCursor(): ReadCursor {
-  return { nextOffset: 0, runBytes: 0 };
+  return { runs: [] };
 }
 
 export interface ReadableImage {

@@ -1,10 +1,11 @@
 /** Random access: one chunk of a band file, and nothing else of it. */
 import { readSync } from 'node:fs';
 import { TimebandError, withPath } from '../errors.ts';
-import { type BandContext, bandHeaderBytes, openBandHeader, openChunk } from '../format/band-file.ts';
+import { type BandContext, type BandHeader, bandHeaderBytes, openBandHeader, openChunk } from '../format/band-file.ts';
 import { CHUNK_BYTES, MAX_BAND_BYTES } from '../format/geometry.ts';
-import type { StoredBand } from '../format/index-page.ts';
+import { nameOfSealing, type StoredBand } from '../format/index-page.ts';
 import { TAG_BYTES } from '../format/primitives.ts';
+import type { HeaderCache } from './header-cache.ts';
 import { withBandFileSync } from './open-band-file.ts';
 
 /** Which chunk, and where it goes. */
@@ -24,13 +25,13 @@ const scratch = new Uint8Array(CHUNK_BYTES);
 /**
  * Reads a band file's header and one chunk, and decodes it. Does not wait: it is for worker threads, and for disks that
  * answer at once.
+ * @param headers those that need not be read again
  * @throws TimebandError BAND_MISSING, BAND_CORRUPT, IO_ERROR
  */
-export function readChunk(context: BandContext, { file, band, chunk, out }: ChunkRequest): void {
+export function readChunk(context: BandContext, { file, band, chunk, out }: ChunkRequest, headers?: HeaderCache): void {
   try {
     withBandFileSync(file, band, (fd) => {
-      const start = readFully(fd, header.subarray(0, bandHeaderBytes(context.bandBytes)), 0, file);
-      const opened = openBandHeader(context, start, band);
+      const opened = headers?.get(nameOfSealing(band)) ?? readHeader(context, { file, fd, band }, headers);
       const place = opened.chunks[chunk];
       if (place === undefined) throw new RangeError('chunk: beyond the band');
       const bytes = readFully(fd, sealed.subarray(0, place.length), place.offset, file);
@@ -39,6 +40,16 @@ export function readChunk(context: BandContext, { file, band, chunk, out }: Chun
   } catch (error) {
     throw withPath(error, file);
   }
+}
+
+function readHeader(
+  context: BandContext,
+  { file, fd, band }: { readonly file: string; readonly fd: number; readonly band: StoredBand },
+  headers: HeaderCache | undefined,
+): BandHeader {
+  const opened = openBandHeader(context, readFully(fd, header.subarray(0, bandHeaderBytes(context.bandBytes)), 0, file), band);
+  headers?.put(nameOfSealing(band), opened);
+  return opened;
 }
 
 /** Fills `out` from `position` on. */

@@ -14,12 +14,19 @@ export interface RandomReadTimes {
   readonly maxMs: number;
 }
 
-/** Reads 500 blocks, always the same ones; `reference` is what they must be equal to. */
-export async function readRandomly(
-  runner: Runner,
-  target: { readonly file: string; readonly reference: string | undefined },
-): Promise<{ readonly usage: Usage; readonly note: string }> {
-  const argv = [process.execPath, CHILD, target.file, String(RANDOM_READS), ...(target.reference === undefined ? [] : [target.reference])];
+export interface RandomReads {
+  readonly file: string;
+  /** What the blocks must be equal to; blocks of zeros there are not read. */
+  readonly reference: string | undefined;
+  /** How many blocks, of all readers together; always the same ones. */
+  readonly reads?: number;
+  /** How many read at once. */
+  readonly readers?: number;
+}
+
+export async function readRandomly(runner: Runner, target: RandomReads): Promise<{ readonly usage: Usage; readonly note: string }> {
+  const { file, reference, reads = RANDOM_READS, readers = 1 } = target;
+  const argv = [process.execPath, CHILD, file, String(reads), String(readers), ...(reference === undefined ? [] : [reference])];
   const { stdout } = await runner.run({ argv });
   const times: RandomReadTimes = JSON.parse(stdout);
   const shown = [times.p50Ms, times.p95Ms, times.p99Ms, times.maxMs].map((ms) => ms.toFixed(2));

@@ -10,6 +10,8 @@ export interface Row {
   readonly usage?: Usage | undefined;
   /** What the repository takes on disk after the step. */
   readonly storedBytes?: number | undefined;
+  /** Bytes or reads a second, where that is what counts. */
+  readonly perSecond?: number | undefined;
   /** Load average just before the step. */
   readonly load?: number | undefined;
   readonly note?: string | undefined;

@@ -1,6 +1,6 @@
 /** What the project has to reach against other tools, as ratios of measured rows. Pure. */
 import type { Row } from './report.ts';
-import { NBDKIT, PASSTHROUGH, STEP, TOLD, WITH_SYNC } from './step-titles.ts';
+import { NBDKIT, NULL_FUSE, PASSTHROUGH, PLAIN_LOOP, STEP, TOLD, WITH_SYNC } from './step-titles.ts';
 
 const MIB = 1_048_576;
 const OURS = 'timeband';
@@ -24,10 +24,13 @@ const SPEED_TARGETS: readonly SpeedTarget[] = [
   { step: STEP.first, times: { 'borg-fixed': 1.5, restic: 2 } },
   { step: STEP.touched, times: { 'borg-fixed': 3, restic: 3 } },
   { step: STEP.incremental, times: {} },
-  { step: STEP.sequential, times: { 'borg-fixed': 2, 'borg-default': 2, restic: 2 } },
-  { step: STEP.random, times: { 'borg-fixed': 5, 'borg-default': 5, restic: 5 } },
+  { step: STEP.sequential, times: { 'borg-fixed': 2.5, 'borg-default': 2.5, restic: 2.5 } },
+  { step: STEP.random, times: { 'borg-fixed': 8, 'borg-default': 8, restic: 8 } },
   { step: STEP.loop, times: {} },
   { step: STEP.visible, times: {} },
+  { step: STEP.readInOrder, times: { [NULL_FUSE]: 0.5 } },
+  { step: STEP.readLoop, times: { [NULL_FUSE]: 0.8 } },
+  { step: STEP.findFiles, times: { [PLAIN_LOOP]: 1 / 1.5 } },
   { step: STEP.verify, times: { 'borg-fixed': 1.5, 'borg-default': 1.5, restic: 1.5 } },
   { step: STEP.writtenInOrder, times: { [PASSTHROUGH]: 0.8 } },
   { step: STEP.writtenRandomly, times: { [PASSTHROUGH]: 0.8 } },
@@ -40,12 +43,17 @@ const MAX_LINKS = 2;
 const MAX_TOLD = 1.5;
 /** By step. */
 const MAX_TIMES_MS: Readonly<Record<string, number>> = {
+  [STEP.opened]: 1000,
   [STEP.look]: 1000,
   [STEP.unchangedLarge]: 1000,
   [STEP.listWarm]: 1000,
   [STEP.listKernelCold]: 5000,
   [STEP.listCold]: 5000,
 };
+/** Bytes or reads a second, by step. */
+const MIN_RATES: Readonly<Record<string, number>> = { [STEP.readAgain]: 5e9, [STEP.readRandomly]: 3000 };
+/** Of eight readers to one. */
+const MIN_BY_MANY = 2;
 /** Of the speed of a server that has the image in memory, as it is. */
 const MIN_NBD = 0.25;
 
@@ -58,6 +66,8 @@ export function judge(rows: readonly Row[]): Verdict[] {
     ...judgeLinks(rows),
     ...judgeTold(rows),
     ...Object.entries(MAX_TIMES_MS).flatMap(([step, maxMs]) => judgeTime(rows, step, maxMs)),
+    ...Object.entries(MIN_RATES).flatMap(([step, least]) => judgeRate(rows, step, least)),
+    ...judgeMany(rows),
     ...judgeNbd(rows),
     ...judgeMemory(rows),
   ];
@@ -150,6 +160,26 @@ function judgeTime(rows: readonly Row[], step: string, maxMs: number): Verdict[]
   const ours = find(rows, step, OURS)?.usage;
   if (ours === undefined) return [];
   return [{ text: `${step}: ${(ours.wallMs / 1000).toFixed(2)} s (target below ${maxMs / 1000} s)`, isMet: ours.wallMs < maxMs }];
+}
+
+function judgeRate(rows: readonly Row[], step: string, least: number): Verdict[] {
+  const rate = find(rows, step, OURS)?.perSecond;
+  if (rate === undefined) return [];
+  return [{ text: `${step}: ${formatAmount(rate)} a second (target ${formatAmount(least)})`, isMet: rate >= least }];
+}
+
+function formatAmount(amount: number): string {
+  return amount >= 1e9 ? `${(amount / 1e9).toFixed(1)} GB` : String(Math.round(amount));
+}
+
+function judgeMany(rows: readonly Row[]): Verdict[] {
+  const one = find(rows, STEP.readRandomly, OURS)?.perSecond;
+  const many = find(rows, STEP.readRandomlyByMany, OURS)?.perSecond;
+  if (one === undefined || many === undefined) return [];
+  const ratio = many / one;
+  return [
+    { text: `${STEP.readRandomlyByMany}: ${ratio.toFixed(2)} x as many as by one reader (target ${MIN_BY_MANY})`, isMet: ratio >= MIN_BY_MANY },
+  ];
 }
 
 function judgeMemory(rows: readonly Row[]): Verdict[] {

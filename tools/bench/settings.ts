@@ -8,6 +8,8 @@ export const STEP_NAMES = [
   'restore',
   'mount',
   'nbd',
+  'reads',
+  'files',
   'verify',
   'hardlinks',
   'reflink',

@@ -9,6 +9,13 @@ export const STEP = {
   sequential: 'mount: sequential read',
   random: 'mount: random 4 KiB reads',
   loop: 'mount: loop mount + find',
+  readInOrder: 'session: read in order',
+  readAgain: 'session: read again, from the page cache',
+  readLoop: 'session: read in order through a loop device',
+  readRandomly: 'session: random 4 KiB, cold chunks',
+  readRandomlyByMany: 'session: random 4 KiB, cold chunks, 8 readers',
+  opened: 'open a session of many bands',
+  findFiles: 'find in an opened session of many files',
   nbd: 'NBD: copy to nowhere',
   verify: 'verify all data',
   linked: 'ten bands changed',
@@ -25,6 +32,12 @@ export const STEP = {
 
 /** The row of an NBD server that keeps the image in memory. */
 export const NBDKIT = 'nbdkit memory';
+
+/** The file system that answers every read at once, with nothing. */
+export const NULL_FUSE = 'fuse-native, null';
+
+/** The plain image file, by a loop device. */
+export const PLAIN_LOOP = 'plain image by loop';
 
 /** Behind a tool's name: the time until its files are durable is counted, too. */
 export const WITH_SYNC = ' + sync -f';

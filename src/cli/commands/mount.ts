@@ -31,7 +31,7 @@ export function addMount(define: Define): void {
         .option('--foreground', 'serve the mount in this process until it is unmounted')
         .option('--allow-other', 'let other users read it, too')
         .option(...WRITABLE_OPTION)
-        .option('--cache-size <size>', 'memory for decoded data (64M)'),
+        .option('--cache-size <size>', 'memory for decoded data (256M)'),
     async (context, [dir], options) => {
       const directory = String(dir);
       const allowOther = options['allowOther'] === true;

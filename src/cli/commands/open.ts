@@ -13,7 +13,7 @@ export function addOpen(define: Define): void {
     (command) =>
       addOverlayOptions(command)
         .option('--partition <number>', 'the partition to mount, if the image has a partition table')
-        .option('--cache-size <size>', 'memory for decoded data (64M)'),
+        .option('--cache-size <size>', 'memory for decoded data (256M)'),
     async (context, [text, dir], options) => {
       const { name, session } = splitVolumeAndSession(String(text));
       const partition = parsePartition(options['partition']);

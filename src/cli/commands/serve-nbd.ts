@@ -19,7 +19,7 @@ export function addServeNbd(define: Define): void {
       addOverlayOptions(command)
         .requiredOption('--socket <path>', 'the Unix socket to listen at')
         .option('--foreground', 'serve in this process until it is interrupted')
-        .option('--cache-size <size>', 'memory for decoded data (64M)'),
+        .option('--cache-size <size>', 'memory for decoded data (256M)'),
     async (context, [texts], options) => {
       const socket = path.resolve(String(options['socket']));
       const cacheBytes = parseCacheSize(options['cacheSize']);

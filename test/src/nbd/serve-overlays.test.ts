@@ -1,5 +1,6 @@
 /** The end of a server whose sessions were written over. */
 import test from 'ava';
+import { createCursor } from '../../../bands/store/image.ts';
 import { ReadCache } from '../../../bands/store/read-cache.ts';
 import { BandPool } from '../../../bands/workers/band-pool.ts';
 import { COMMAND } from '../../../src/nbd/protocol.ts';
@@ -37,7 +38,7 @@ test('an overlay whose disk fails in the end keeps no other from being made dura
   const options = { pool, cache: new ReadCache(undefined), command: 'open' };
   const again = await serveSession(at.repository, { volume: 'disk', session, overlay: { file: overlays.good } }, options);
   const found = new Uint8Array(bytes.length);
-  await again.image.read(found, 8192, { nextOffset: 0, runBytes: 0 });
+  await again.image.read(found, 8192, createCursor());
   await again.close();
   sameBytes(t, found, bytes);
 });

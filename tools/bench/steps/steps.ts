@@ -5,9 +5,11 @@ import type { StepName } from '../settings.ts';
 import { firstBackup, incrementalBackup, touchedBackup } from './backups.ts';
 import { deleteAll } from './delete.ts';
 import { hardlinks } from './hardlinks.ts';
+import { manyFiles } from './many-files.ts';
 import { mountAll } from './mounts.ts';
 import { copyOverNbd } from './nbd.ts';
 import { rawLimits } from './raw-limits.ts';
+import { reads } from './reads.ts';
 import { reflink } from './reflink.ts';
 import { restoreAll } from './restore.ts';
 import { sessions } from './sessions.ts';
@@ -24,6 +26,8 @@ const STEPS: readonly (readonly [name: StepName, run: Step])[] = [
   ['restore', restoreAll],
   ['mount', mountAll],
   ['nbd', copyOverNbd],
+  ['reads', reads],
+  ['files', manyFiles],
   ['verify', verifyAll],
   ['hardlinks', hardlinks],
   ['reflink', reflink],
@@ -32,7 +36,7 @@ const STEPS: readonly (readonly [name: StepName, run: Step])[] = [
   ['writes', writes],
 ];
 /** What these read must have been backed up. */
-const NEEDS_BACKUP: ReadonlySet<StepName> = new Set(['touched', 'incremental', 'restore', 'mount', 'nbd', 'verify']);
+const NEEDS_BACKUP: ReadonlySet<StepName> = new Set(['touched', 'incremental', 'restore', 'mount', 'nbd', 'reads', 'verify']);
 
 /** Runs the steps that were asked for; a first backup that others need is made without a row. */
 export async function runSteps(context: BenchContext): Promise<void> {
