@@ -74,6 +74,8 @@ export interface FuseInstance {
   _fuseOptions(): string;
   _close: (done: (error: Error | null) => void) => void;
   readonly _thread: Uint8Array;
+  /** What is held for each thread that ever made a request; nothing is taken out. */
+  readonly _threads: ReadonlySet<unknown>;
 }
 
 export type FuseConstructor = new (mountPoint: string, operations: FuseOperations, options: FuseOptions) => FuseInstance;

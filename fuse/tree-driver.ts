@@ -8,6 +8,7 @@ import { createCursor, isWritable, type ReadCursor } from '../bands/store/image.
 import { EBADF, EINVAL, ENOENT, ENOSPC, EPERM, EROFS, errnoFor } from './errno.ts';
 import type { FuseOperations, FuseStat, FuseStatfs, FuseWriteOperations, Reply } from './fuse-native.ts';
 import type { ImageTree, OpenImage, TreeEntry } from './image-tree.ts';
+import { ReplyPacer } from './reply-pacer.ts';
 
 const DIRECTORY_MODE = 0o40500;
 const FILE_MODE = 0o100400;
@@ -34,12 +35,18 @@ export class TreeDriver {
   readonly #tree: ImageTree;
   readonly #options: DriverOptions;
   readonly #handles = new Map<number, Handle>();
+  #pacer: ReplyPacer = new ReplyPacer({ size: 0 });
   readonly #owner = { uid: process.getuid?.() ?? 0, gid: process.getgid?.() ?? 0 };
   #nextHandle = 1;
 
   constructor(tree: ImageTree, options: DriverOptions) {
     this.#tree = tree;
     this.#options = options;
+  }
+
+  /** Told of the threads that requests come from, before the first one comes. */
+  serveThreads(started: { readonly size: number }): void {
+    this.#pacer = new ReplyPacer(started);
   }
 
   /** Files that are open now. */
@@ -56,7 +63,7 @@ export class TreeDriver {
       release: (path, fd, reply) => this.#answer('release', path, reply, () => this.#release(fd)),
       read: (path, fd, buffer, length, position, reply) =>
         this.#answer('read', path, reply, () => this.#read(fd, buffer.subarray(0, length), position)),
-      statfs: (_path, reply) => reply(0, this.#statfs()),
+      statfs: (path, reply) => this.#answer('statfs', path, reply, () => Promise.resolve([0, this.#statfs()])),
       ...(this.#tree.isWritable ? this.#writeOperations() : {}),
     };
   }
@@ -74,10 +81,11 @@ export class TreeDriver {
   }
 
   #answer<T>(operation: string, path: string, reply: Reply<T>, work: () => Promise<number | [number, T]>): void {
+    this.#pacer.begin();
     work().then(
-      (answer) => (typeof answer === 'number' ? reply(answer) : reply(...answer)),
+      (answer) => this.#pacer.end(() => (typeof answer === 'number' ? reply(answer) : reply(...answer))),
       (error: unknown) => {
-        reply(errnoFor(error)); // first: whatever becomes of the log, the reader goes on
+        this.#pacer.end(() => reply(errnoFor(error))); // first: whatever becomes of the log, the reader goes on
         this.#tell(operation, path, error);
       },
     );

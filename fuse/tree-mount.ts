@@ -9,7 +9,7 @@ import type { ImageTree } from './image-tree.ts';
 import { FUSE_TYPE, isDeadMount, type MountEntry, mountsAt, unmountPath } from './mount-table.ts';
 import { TreeDriver } from './tree-driver.ts';
 
-/** More than ten requests at once make libfuse start threads that fuse-native never frees. */
+/** Of those that the kernel sends in the background (read-ahead), so that libfuse needs no threads that it ends again. */
 const MAX_REQUESTS = 8;
 const READ_AHEAD_KB = 512;
 /** libfuse cuts its options at 1023 bytes without a word. */
@@ -133,6 +133,7 @@ function createFuse(mountPoint: string, driver: TreeDriver, options: FuseSetting
     allowOther: options.allowOther,
     defaultPermissions: options.isWritable && options.allowOther, // others may read, and not write
   });
+  driver.serveThreads(fuse._threads);
   const inherited = fuse._fuseOptions.bind(fuse);
   fuse._fuseOptions = () => {
     const own = inherited();

@@ -2,6 +2,9 @@
 import { CHUNK_BYTES } from '../format/geometry.ts';
 import { SpareBuffers } from './spare-buffers.ts';
 
+/** More than are driven out in one turn of the event loop: what is not kept is freed much later. */
+const SPARE_CHUNKS = 64;
+
 export class ChunkCache {
   readonly #capacity: number;
   readonly #chunks = new Map<string, Promise<Uint8Array>>();
@@ -10,7 +13,7 @@ export class ChunkCache {
   /** @param maxBytes at least one chunk is always kept */
   constructor(maxBytes: number) {
     this.#capacity = Math.max(1, Math.floor(maxBytes / CHUNK_BYTES));
-    this.#spares = new SpareBuffers(8 * CHUNK_BYTES, shared);
+    this.#spares = new SpareBuffers(SPARE_CHUNKS * CHUNK_BYTES, shared);
   }
 
   /**

@@ -2,7 +2,6 @@
 import { BandCache } from './band-cache.ts';
 import { ChunkCache } from './chunk-cache.ts';
 import { HeaderCache } from './header-cache.ts';
-import { TurnQueue } from './turn-queue.ts';
 
 const DEFAULT_CACHE_BYTES = 268_435_456;
 
@@ -13,8 +12,6 @@ export class ReadCache {
   readonly bands: BandCache;
   /** Of the band files that chunks are read of. */
   readonly headers: HeaderCache = new HeaderCache();
-  /** Shares the decoding of chunks out. */
-  readonly turns: TurnQueue = new TurnQueue();
 
   /** @param cacheBytes the most memory for decoded data, taken as it is needed: half for chunks, half for bands */
   constructor(cacheBytes: number = DEFAULT_CACHE_BYTES) {

@@ -44,7 +44,7 @@ export class SessionImage implements ReadableImage {
     this.session = session;
     this.#cache = options.cache ?? new ReadCache(options.cacheBytes);
     this.#keys = shareBandKeys(session.context);
-    this.#reader = new ChunkReader(contextOf(session.context), { keys: this.#keys, pool: options.pool, cache: this.#cache });
+    this.#reader = new ChunkReader(contextOf(session.context), { keys: this.#keys, pool: options.pool, headers: this.#cache.headers });
     const capacity = this.#cache.bands.capacity(session.context.bandBytes);
     this.#pool = options.pool;
     this.#readsAhead = capacity >= 2 && options.pool !== undefined;

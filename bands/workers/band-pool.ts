@@ -15,7 +15,7 @@ export class BandPool {
   /** How many tasks keep every worker busy; hand in no more at once. */
   readonly capacity: number;
   readonly #piscina: Promise<Piscina>;
-  readonly threads: number;
+  readonly #threads: number;
   readonly #running = new Set<Promise<unknown>>();
   /** Counts the threads that have loaded. */
   readonly #loaded: Int32Array = new Int32Array(new SharedArrayBuffer(4));
@@ -23,7 +23,7 @@ export class BandPool {
   /** Threads are started at once, so that they are up when the first task comes. */
   constructor(threads: number = availableParallelism()) {
     this.capacity = threads * TASKS_PER_WORKER;
-    this.threads = threads;
+    this.#threads = threads;
     this.#piscina = startThreads(threads, this.#loaded);
     this.#piscina.catch(() => undefined); // run() and close() tell
   }
@@ -51,7 +51,7 @@ export class BandPool {
 
   /** A thread that is stopped while it loads its modules can take the whole process with it (a fatal error in Node 20). */
   async #waitUntilLoaded(): Promise<void> {
-    for (let waited = 0; Atomics.load(this.#loaded, 0) < this.threads && waited < LOADING_WAIT_MS; waited += LOADING_POLL_MS) {
+    for (let waited = 0; Atomics.load(this.#loaded, 0) < this.#threads && waited < LOADING_WAIT_MS; waited += LOADING_POLL_MS) {
       await delay(LOADING_POLL_MS);
     }
   }

@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-/** `npm run storm -- kills|crowd`: hits a repository hard for as long as wanted. The test suite does the same for a short time. */
+/** `npm run storm -- kills|crowd|readers`: hits a repository hard for as long as wanted. The test suite does the same for a short time. */
 import { mkdtempSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -7,6 +7,7 @@ import { Command } from 'commander';
 import { messageOf } from '../../bands/errors.ts';
 import { runCrowd } from './crowd.ts';
 import { runKills } from './kills.ts';
+import { runReaders } from './readers.ts';
 
 function tell(line: string): void {
   process.stdout.write(`${line}\n`);
@@ -45,6 +46,21 @@ program
           .map(([outcome, count]) => `${count} ${outcome}`)
           .join(', ')}`,
       );
+  });
+program
+  .command('readers')
+  .description('many processes read a mount: right bytes, and nothing of the server grows')
+  .option('--readers <N>', 'at a time', '32')
+  .option('--gigabytes <N>', 'how much is read', '100')
+  .option('--seconds <N>', 'end it after that time', '3600')
+  .option('--cycles <N>', 'mounts, one after the other', '10')
+  .option('--seed <text>', 'chooses data and what is read', String(Date.now()))
+  .action(async (options: { readers: string; gigabytes: string; seconds: string; cycles: string; seed: string }) => {
+    const { readers, gigabytes, seconds, cycles, seed } = options;
+    tell(`seed ${seed}`);
+    const limits = { bytes: Number(gigabytes) * 1e9, maxDurationMs: Number(seconds) * 1000, cycles: Number(cycles) };
+    const reports = await runReaders({ folder: folder(), seed, readers: Number(readers), ...limits, imageMiB: 256, tell });
+    tell(`${(reports.reduce((sum, { bytes }) => sum + bytes, 0) / 1e9).toFixed(1)} GB read`);
   });
 try {
   await program.parseAsync();

@@ -2,9 +2,11 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import test from 'ava';
 import fc from 'fast-check';
+import type { BandHeader } from '../../../bands/format/band-file.ts';
 import { CHUNK_BYTES } from '../../../bands/format/geometry.ts';
 import { BandCache } from '../../../bands/store/band-cache.ts';
 import { ChunkCache } from '../../../bands/store/chunk-cache.ts';
+import { HeaderCache } from '../../../bands/store/header-cache.ts';
 import { SpareBuffers } from '../../../bands/store/spare-buffers.ts';
 
 const SIZE = 1000;
@@ -107,4 +109,44 @@ test('bands are decoded into buffers that are used again: no more are made than 
   }
   t.true(answers.length > 40 && !answers.includes(false), `${answers.length} were decoded`);
   t.true(buffers.size <= 4, `${buffers.size} buffers`);
+});
+
+test('what was read to its end makes room before more memory is taken; what was not stays', async (t) => {
+  const bandBytes = 1_048_576;
+  const cache = new BandCache(128 * bandBytes);
+  const buffers = new Set<Uint8Array>();
+  const start = (value: number): void =>
+    cache.start(`b${value}`, { sizeBytes: bandBytes, isNeeded: true, decode: (out) => filling(value, [])(buffers.add(out) && out) });
+  start(1000);
+  t.is((await cache.get('b1000'))?.[0], 1000 % 256);
+  for (let value = 0; value < 100; value++) {
+    start(value);
+    t.is((await cache.get(`b${value}`, true))?.[7], value);
+    await turn();
+  }
+  t.true(buffers.size <= 34, `${buffers.size} buffers`);
+  t.not(cache.get('b1000'), undefined);
+  for (let value = 200; value < 300; value++) {
+    start(value);
+    await cache.get(`b${value}`);
+  }
+  t.true(buffers.size > 100, 'bands that are being read are all kept');
+});
+
+test('headers are kept by what they take, those used last', (t) => {
+  const headers = new HeaderCache();
+  const header = (chunks: number): BandHeader => ({
+    salt: new Uint8Array(24),
+    chunks: Array.from({ length: chunks }, () => ({ offset: 0, length: 0, isRaw: false })),
+    key: new Uint8Array(32),
+    baseNonce: new Uint8Array(12),
+    fileBytes: 0,
+  });
+  for (let i = 0; i < 1024; i++) headers.put(`h${i}`, header(16));
+  t.not(headers.get('h0'), undefined);
+  headers.put('next', header(32));
+  t.deepEqual(
+    ['h0', 'h1', 'h2', 'h3', 'next'].map((key) => headers.get(key) !== undefined),
+    [true, false, false, true, true],
+  );
 });
