@@ -6,6 +6,7 @@ export interface ReadRun {
   nextOffset: number;
   /** Where the last request began. */
   lastOffset: number;
+  isBackward: boolean;
   bytes: number;
   /** The band from which on bands were decoded ahead for it. */
   bandIndex: number | undefined;

@@ -14,13 +14,20 @@ export function followRun({ runs }: ReadCursor, offset: number, length: number):
   const at = runs.findIndex((one) => isAround(one.nextOffset, offset) || isAround(one.lastOffset, offset));
   const known = runs[at];
   if (known === undefined) {
-    const run: ReadRun = { nextOffset: offset + length, lastOffset: offset, bytes: offset === 0 ? length : 0, bandIndex: undefined };
+    const run: ReadRun = {
+      nextOffset: offset + length,
+      lastOffset: offset,
+      isBackward: false,
+      bytes: offset === 0 ? length : 0,
+      bandIndex: undefined,
+    };
     runs.unshift(run);
     if (runs.length > MAX_RUNS) runs.pop();
     return run;
   }
   if (at > 0) runs.unshift(...runs.splice(at, 1));
   known.nextOffset = isAround(known.nextOffset, offset) ? Math.max(known.nextOffset, offset + length) : offset + length;
+  known.isBackward = offset < known.lastOffset;
   known.lastOffset = offset;
   known.bytes += length;
   return known;

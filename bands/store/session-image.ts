@@ -67,7 +67,7 @@ export class SessionImage implements ReadableImage {
     for (const range of bandRanges(offset, out.length, bandBytes)) {
       const part = out.subarray(range.position, range.position + range.length);
       const end = range.start + range.length;
-      // What is known is not awaited: a turn for each 128 KiB would cost a fifth of the speed.
+      // What is known is not awaited: promises for each 128 KiB are much of what a read costs.
       const entry = this.#entry(range.bandIndex);
       const band = entry instanceof Promise ? await entry : entry;
       if (isSequential && run.bandIndex !== range.bandIndex) await this.#decodeAhead(range.bandIndex, run);
@@ -120,11 +120,14 @@ export class SessionImage implements ReadableImage {
     return this.session.bandPaths(bandIndex, 1)[0] ?? '';
   }
 
-  /** Starts decoding this band and the ones after it, and waits for none. */
+  /** Starts decoding this band and the ones that the reader comes to next, and waits for none. */
   async #decodeAhead(bandIndex: number, run: ReadRun): Promise<void> {
     run.bandIndex = bandIndex;
     await this.#startDecoding(bandIndex, true);
-    for (let i = bandIndex + 1; i < Math.min(bandIndex + this.#depth, this.session.bandCount); i++) void this.#startDecoding(i, false);
+    for (let i = 1; i < this.#depth; i++) {
+      const next = run.isBackward ? bandIndex - i : bandIndex + i;
+      if (next >= 0 && next < this.session.bandCount) void this.#startDecoding(next, false);
+    }
   }
 
   async #startDecoding(bandIndex: number, isNeeded: boolean): Promise<void> {

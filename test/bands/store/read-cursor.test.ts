@@ -14,6 +14,7 @@ test('readers that take turns on one open file are each followed, forward and ba
       const step = reader % 2 === 0 ? i : -i;
       const run = followRun(cursor, (100 + reader * 1000) * MIB + step * READ, READ);
       t.is(run.bytes, i * READ);
+      t.is(run.isBackward, i > 0 && reader % 2 === 1);
     }
     followRun(cursor, ((i * 7919 * MIB) % (4000 * MIB)) + 50_000 * MIB, 4096); // and one that jumps about
   }
