@@ -172,10 +172,13 @@ export function removeFileSync(file: string): void {
 
 /**
  * Clears up a file, or a folder with all in it, after a failure: what went wrong before is what there is to report, and what
- * is left is of no harm.
+ * is left is of no harm. @returns whether it is gone
  */
-export async function tryToRemove(file: string): Promise<void> {
-  await rm(file, { recursive: true, force: true }).catch(() => undefined);
+export async function tryToRemove(file: string): Promise<boolean> {
+  return await rm(file, { recursive: true, force: true }).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** What `readRegularFile` reports for a file that is not there. */
