@@ -1,11 +1,10 @@
 /** Random access: one chunk of a band file, and nothing else of it. */
-import { readSync } from 'node:fs';
-import { TimebandError, withPath } from '../errors.ts';
+import { withPath } from '../errors.ts';
 import { type BandContext, bandHeaderBytes, openBandHeader, openChunk } from '../format/band-file.ts';
 import { CHUNK_BYTES, MAX_BAND_BYTES } from '../format/geometry.ts';
 import type { StoredBand } from '../format/index-page.ts';
 import { TAG_BYTES } from '../format/primitives.ts';
-import { withBandFileSync } from './open-band-file.ts';
+import { withBandFile } from './open-band-file.ts';
 
 /** Which chunk, and where it goes. */
 export interface ChunkRequest {
@@ -28,25 +27,15 @@ const scratch = new Uint8Array(CHUNK_BYTES);
  */
 export function readChunk(context: BandContext, { file, band, chunk, out }: ChunkRequest): void {
   try {
-    withBandFileSync(file, band, (fd) => {
-      const start = readFully(fd, header.subarray(0, bandHeaderBytes(context.bandBytes)), 0, file);
+    withBandFile(file, band, (read) => {
+      const start = read(header.subarray(0, bandHeaderBytes(context.bandBytes)), 0);
       const opened = openBandHeader(context, start, band);
       const place = opened.chunks[chunk];
       if (place === undefined) throw new RangeError('chunk: beyond the band');
-      const bytes = readFully(fd, sealed.subarray(0, place.length), place.offset, file);
+      const bytes = read(sealed.subarray(0, place.length), place.offset);
       openChunk(context, opened, { number: chunk, sealed: bytes, scratch, out });
     });
   } catch (error) {
     throw withPath(error, file);
   }
-}
-
-/** Fills `out` from `position` on. */
-function readFully(fd: number, out: Uint8Array, position: number, file: string): Uint8Array {
-  for (let done = 0; done < out.length; ) {
-    const got = readSync(fd, out, done, out.length - done, position + done);
-    if (got === 0) throw new TimebandError(`${file}: ends at byte ${position + done}, too early`, { code: 'IO_ERROR', path: file });
-    done += got;
-  }
-  return out;
 }
