@@ -34,8 +34,10 @@ export async function findRollback({ catalog, volume, newest }: RollbackCheck): 
     : undefined;
 }
 
-/** @throws TimebandError ROLLBACK_DETECTED, unless the user accepted it; then the catalog forgets what it remembered */
-export async function checkRollback(check: RollbackCheck<NewestSession> & { readonly isAccepted: boolean }): Promise<void> {
+/** @throws TimebandError ROLLBACK_DETECTED, unless the user accepted it; then the catalog forgets what it remembered, but for a dry run */
+export async function checkRollback(
+  check: RollbackCheck<NewestSession> & { readonly isAccepted: boolean; readonly isDryRun?: boolean },
+): Promise<void> {
   const problem = await findRollback(check);
   if (problem === undefined) return;
   if (!check.isAccepted) {
@@ -45,5 +47,5 @@ export async function checkRollback(check: RollbackCheck<NewestSession> & { read
       { code: 'ROLLBACK_DETECTED', path: check.volume.layout.sessions },
     );
   }
-  if (check.newest !== undefined) await check.catalog?.rememberNewest(check.volume.id, check.newest);
+  if (check.newest !== undefined && check.isDryRun !== true) await check.catalog?.rememberNewest(check.volume.id, check.newest);
 }

@@ -72,6 +72,8 @@ for (const { what, lose, left } of LOSSES) {
     t.is(check.status, 3);
     t.is(JSON.parse(check.stdout).findings[0].code, 'ROLLBACK_DETECTED');
     if (left > 0) t.regex((await ws.cli('restore', 'disk', ws.at('out.img'))).stderr, /warning/);
+    t.is((await ws.cli('sync', `disk=${ws.at('disk.img')}`, '--accept-rollback', '--dry-run')).status, 0);
+    t.is((await ws.cli('sync', `disk=${ws.at('disk.img')}`)).status, 13, 'a dry run accepts nothing');
     t.is((await ws.cli('sync', `disk=${ws.at('disk.img')}`, '--accept-rollback')).status, 0);
     t.is((await ws.cli('sync', 'disk')).status, 0, 'accepted once, it is not asked again');
     t.is((await ws.cli('check')).status, 0);
