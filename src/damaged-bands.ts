@@ -3,7 +3,7 @@
  * look first, and what not to build on; it proves nothing, so whoever reads a band goes by its seal all the same.
  */
 import { randomBytes } from 'node:crypto';
-import { TimebandError, withPath } from '../bands/errors.ts';
+import { isShortage, TimebandError, withPath } from '../bands/errors.ts';
 import { equalBytes, toHex } from '../bands/format/bytes.ts';
 import { type DamagedBand, damagedListCodec, sortDamaged } from '../bands/format/damaged-list.ts';
 import type { ByteRange } from '../bands/format/geometry.ts';
@@ -77,10 +77,15 @@ export async function listedBands(
 ): Promise<{ readonly bandIndex: number; readonly range: ByteRange }[]> {
   const found: { bandIndex: number; range: ByteRange }[] = [];
   for (const { bandIndex, salt } of list) {
-    const band = await session.readBandEntry(bandIndex).catch(() => undefined);
+    const band = await session.readBandEntry(bandIndex).catch(unlessShort);
     if (band !== undefined && equalBytes(band.salt, salt)) found.push({ bandIndex, range: bandRange(session, bandIndex) });
   }
   return found;
+}
+
+/** What is damaged shows where it is read for its own sake. */
+function unlessShort(error: unknown): undefined {
+  if (isShortage(error)) throw error;
 }
 
 /**

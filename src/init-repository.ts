@@ -1,6 +1,6 @@
 /** Making a repository. */
 import { randomBytes } from 'node:crypto';
-import { link, mkdir, readdir } from 'node:fs/promises';
+import { link, mkdir, readdir, rmdir } from 'node:fs/promises';
 import path from 'node:path';
 import { nodePrimitives } from '../bands/crypto/node-primitives.ts';
 import { errnoOf, ioError, messageOf, TimebandError } from '../bands/errors.ts';
@@ -67,6 +67,7 @@ export async function initRepository(root: string, options: InitOptions): Promis
     return config;
   } catch (error) {
     for (const one of made) await tryToRemove(one);
+    if (isNewRoot) await rmdir(layout.root).catch(() => undefined); // somebody else may have put something there
     throw error;
   }
 }

@@ -60,6 +60,9 @@ export interface LockRequest {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Locks that this process has released, but whose files it could not remove. Names are random, so none comes again. */
+const leftBehind = new Set<string>();
+
 export class Lock {
   readonly #file: string;
 
@@ -92,9 +95,9 @@ export class Lock {
     }
   }
 
-  /** What was done under the lock is done: one that cannot be removed ends with this process. */
+  /** What was done under the lock is done: one that cannot be removed keeps others out until this process ends, but not this one. */
   async release(): Promise<void> {
-    await tryToRemove(this.#file);
+    if (!(await tryToRemove(this.#file))) leftBehind.add(this.#file);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -163,7 +166,7 @@ async function announceWithoutSpace(directory: string, file: string): Promise<st
 }
 
 function isHeld(lock: FoundLock): boolean {
-  return lock.holder === undefined || stateOf(lock.holder) !== 'gone';
+  return !leftBehind.has(lock.file) && (lock.holder === undefined || stateOf(lock.holder) !== 'gone');
 }
 
 /** Removes the locks of `scope`, and the unfinished ones, whose processes are gone, as far as that goes: they keep nobody out. Safe at any time: a dead process takes no lock again. */

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { errnoOf, ioError } from '../bands/errors.ts';
 import { utf8 } from '../bands/format/bytes.ts';
 import { createDirectories, listDirectory, replaceFile } from '../bands/store/files.ts';
+import { NOT_IN_ORDER } from './background/messages.ts';
 import { Lock } from './locks.ts';
 
 /** Locks have names with one part more. */
@@ -52,6 +53,13 @@ export class ServiceRegistry<Record> {
       if (errnoOf(error) === 'ENOENT') return '';
       throw ioError(error, 'read', file);
     }
+  }
+
+  /** Why the server that was there could not make everything durable in the end; undefined if it could. */
+  async problemAtEnd(place: string): Promise<string | undefined> {
+    const log = await this.readLog(place);
+    const at = log.indexOf(NOT_IN_ORDER);
+    return at === -1 ? undefined : log.slice(at + NOT_IN_ORDER.length).trim();
   }
 
   async get(place: string): Promise<Record | undefined> {

@@ -1,7 +1,7 @@
 /** Files that are whole or absent: private modes, atomic replacement, durability. The only code that writes small files. */
 import { execFile } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { type BigIntStats, constants, lstatSync, type Stats, unlinkSync } from 'node:fs';
+import { type BigIntStats, constants, lstatSync, read, type Stats, unlinkSync } from 'node:fs';
 import { type FileHandle, lstat, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { promisify } from 'node:util';
@@ -172,10 +172,13 @@ export function removeFileSync(file: string): void {
 
 /**
  * Clears up a file, or a folder with all in it, after a failure: what went wrong before is what there is to report, and what
- * is left is of no harm.
+ * is left is of no harm. @returns whether it is gone
  */
-export async function tryToRemove(file: string): Promise<void> {
-  await rm(file, { recursive: true, force: true }).catch(() => undefined);
+export async function tryToRemove(file: string): Promise<boolean> {
+  return await rm(file, { recursive: true, force: true }).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** What `readRegularFile` reports for a file that is not there. */
@@ -221,6 +224,13 @@ async function openRegularFile(file: string, what: string): Promise<FileHandle> 
     await handle.close();
     throw error;
   }
+}
+
+/** fs.read as a promise; a FileHandle cannot be shared between threads, a descriptor can. */
+export function readAt(fd: number, out: Uint8Array, position: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    read(fd, out, 0, out.length, position, (error, bytesRead) => (error === null ? resolve(bytesRead) : reject(error)));
+  });
 }
 
 /** Fills `out` from `position`. @throws TimebandError IO_ERROR if the file ends before */

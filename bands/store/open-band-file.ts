@@ -1,33 +1,55 @@
 /** Opening a band file: the one place that says what a missing, linked or cut one means. */
-import { closeSync, constants, fstatSync, openSync, type Stats } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { closeSync, constants, fstatSync, openSync, readSync, type Stats } from 'node:fs';
 import { errnoOf, ioError, TimebandError } from '../errors.ts';
 import type { StoredBand } from '../format/index-page.ts';
+import { readAt } from './files.ts';
 
 const FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
 /**
- * Opens a band file for reading, if it is a regular file of the length that the index names.
+ * Fills `out` with a band file, which must be a regular one of its length. Opening does not wait, and costs a thread less than
+ * to be called back would; reading does, so that a thread can work on another band meanwhile.
  * @throws TimebandError BAND_MISSING, BAND_CORRUPT, IO_ERROR
  */
-export async function openBandFile(file: string, band: Pick<StoredBand, 'fileBytes'>): Promise<FileHandle> {
-  let handle: FileHandle;
+export async function readBandFile(file: string, out: Uint8Array): Promise<void> {
+  const fd = openBandFile(file, { fileBytes: out.length });
   try {
-    handle = await open(file, FLAGS);
+    for (let done = 0; done < out.length; ) {
+      const got = await readAt(fd, out.subarray(done), done);
+      if (got === 0) throw cutShort(file, done);
+      done += got;
+    }
   } catch (error) {
-    throw openError(error, file);
-  }
-  try {
-    checkStat(await handle.stat(), file, band);
-    return handle;
-  } catch (error) {
-    await handle.close();
     throw ioError(error, 'read the band file', file);
+  } finally {
+    closeSync(fd);
   }
 }
 
-/** The same without waiting, for worker threads: gives `use` the descriptor, and closes it. */
-export function withBandFileSync<T>(file: string, band: Pick<StoredBand, 'fileBytes'>, use: (fd: number) => T): T {
+/** Opens a band file, and gives `use` what reads parts of it: fills a buffer from a position on, and does not wait. */
+export function withBandFile<T>(
+  file: string,
+  band: Pick<StoredBand, 'fileBytes'>,
+  use: (read: (out: Uint8Array, position: number) => Uint8Array) => T,
+): T {
+  const fd = openBandFile(file, band);
+  try {
+    return use((out, position) => {
+      for (let done = 0; done < out.length; ) {
+        const got = readSync(fd, out, done, out.length - done, position + done);
+        if (got === 0) throw cutShort(file, position + done);
+        done += got;
+      }
+      return out;
+    });
+  } catch (error) {
+    throw ioError(error, 'read the band file', file);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+function openBandFile(file: string, band: Pick<StoredBand, 'fileBytes'>): number {
   let fd: number;
   try {
     fd = openSync(file, FLAGS);
@@ -36,12 +58,15 @@ export function withBandFileSync<T>(file: string, band: Pick<StoredBand, 'fileBy
   }
   try {
     checkStat(fstatSync(fd), file, band);
-    return use(fd);
+    return fd;
   } catch (error) {
-    throw ioError(error, 'read the band file', file);
-  } finally {
     closeSync(fd);
+    throw ioError(error, 'read the band file', file);
   }
+}
+
+function cutShort(file: string, at: number): TimebandError {
+  return new TimebandError(`${file}: ends at byte ${at}, too early`, { code: 'IO_ERROR', path: file });
 }
 
 function checkStat(stat: Stats, file: string, band: Pick<StoredBand, 'fileBytes'>): void {

@@ -1,12 +1,11 @@
 /** Random access: one chunk of a band file, and nothing else of it. */
-import { readSync } from 'node:fs';
-import { TimebandError, withPath } from '../errors.ts';
+import { withPath } from '../errors.ts';
 import { type BandContext, type BandHeader, bandHeaderBytes, openBandHeader, openChunk } from '../format/band-file.ts';
 import { CHUNK_BYTES, MAX_BAND_BYTES } from '../format/geometry.ts';
 import { nameOfSealing, type StoredBand } from '../format/index-page.ts';
 import { TAG_BYTES } from '../format/primitives.ts';
 import type { HeaderCache } from './header-cache.ts';
-import { withBandFileSync } from './open-band-file.ts';
+import { withBandFile } from './open-band-file.ts';
 
 /** Which chunk, and where it goes. */
 export interface ChunkRequest {
@@ -30,11 +29,11 @@ const scratch = new Uint8Array(CHUNK_BYTES);
  */
 export function readChunk(context: BandContext, { file, band, chunk, out }: ChunkRequest, headers?: HeaderCache): void {
   try {
-    withBandFileSync(file, band, (fd) => {
-      const opened = headers?.get(nameOfSealing(band)) ?? readHeader(context, { file, fd, band }, headers);
+    withBandFile(file, band, (read) => {
+      const opened = headers?.get(nameOfSealing(band)) ?? readHeader(context, { band, read }, headers);
       const place = opened.chunks[chunk];
       if (place === undefined) throw new RangeError('chunk: beyond the band');
-      const bytes = readFully(fd, sealed.subarray(0, place.length), place.offset, file);
+      const bytes = read(sealed.subarray(0, place.length), place.offset);
       openChunk(context, opened, { number: chunk, sealed: bytes, scratch, out });
     });
   } catch (error) {
@@ -44,20 +43,10 @@ export function readChunk(context: BandContext, { file, band, chunk, out }: Chun
 
 function readHeader(
   context: BandContext,
-  { file, fd, band }: { readonly file: string; readonly fd: number; readonly band: StoredBand },
+  from: { readonly band: StoredBand; readonly read: (out: Uint8Array, position: number) => Uint8Array },
   headers: HeaderCache | undefined,
 ): BandHeader {
-  const opened = openBandHeader(context, readFully(fd, header.subarray(0, bandHeaderBytes(context.bandBytes)), 0, file), band);
-  headers?.put(nameOfSealing(band), opened);
+  const opened = openBandHeader(context, from.read(header.subarray(0, bandHeaderBytes(context.bandBytes)), 0), from.band);
+  headers?.put(nameOfSealing(from.band), opened);
   return opened;
-}
-
-/** Fills `out` from `position` on. */
-function readFully(fd: number, out: Uint8Array, position: number, file: string): Uint8Array {
-  for (let done = 0; done < out.length; ) {
-    const got = readSync(fd, out, done, out.length - done, position + done);
-    if (got === 0) throw new TimebandError(`${file}: ends at byte ${position + done}, too early`, { code: 'IO_ERROR', path: file });
-    done += got;
-  }
-  return out;
 }

@@ -1,6 +1,6 @@
 /** The worker thread: what it does with one band at a time. Loaded by the pool; each export is a task. */
 import { randomBytes } from 'node:crypto';
-import { closeSync, constants, futimesSync, lstatSync, openSync, read, writeSync } from 'node:fs';
+import { closeSync, constants, futimesSync, lstatSync, openSync, writeSync } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
 import { workerData } from 'node:worker_threads';
 import { crc32 } from 'node:zlib';
@@ -23,9 +23,9 @@ import {
 import { equalBytes } from '../format/bytes.ts';
 import { CHUNK_BYTES } from '../format/geometry.ts';
 import type { StoredBand } from '../format/index-page.ts';
-import { FILE_MODE, readFully, removeFileSync, statIfPresent, syncFile } from '../store/files.ts';
+import { FILE_MODE, readAt, readFully, removeFileSync, statIfPresent, syncFile } from '../store/files.ts';
 import { type LinkOutcome, linkOrCopy } from '../store/link-file.ts';
-import { openBandFile } from '../store/open-band-file.ts';
+import { readBandFile } from '../store/open-band-file.ts';
 import { readChunk as readChunkOf } from '../store/read-chunk.ts';
 import { BufferPool, DIRECT_BLOCK_BYTES, differingRuns, isZero, nonZeroRuns } from './buffers.ts';
 import type {
@@ -79,13 +79,6 @@ async function answer<T>(work: () => Promise<T>): Promise<WireResult<T>> {
     if (error instanceof TimebandError) return { error: toWireError(error) };
     throw error;
   }
-}
-
-/** fs.read as a promise; a FileHandle cannot be shared between threads, a descriptor can. */
-function readAt(fd: number, out: Uint8Array, position: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    read(fd, out, 0, out.length, position, (error, bytesRead) => (error === null ? resolve(bytesRead) : reject(error)));
-  });
 }
 
 /** Fills `out`, a whole band; what is no data is zeros. @returns the bytes that were read */
@@ -285,11 +278,12 @@ async function adopt(keys: BandKeyMaterial, file: string, digest: Uint8Array): P
     await syncFile(file);
     return await buffers.use(keys.bandBytes, (plain) =>
       withBandFile(file, { fileBytes }, (bytes) => {
-        const band = { salt: Uint8Array.from(readBandSalt(bytes)), fileBytes, fingerprint: new Uint8Array(0), digest };
-        const task = { keys, file, band };
+        const salt = Uint8Array.from(readBandSalt(bytes));
+        const task = { keys, file, band: { salt } };
         checkBytes(task, bytes);
-        verifyBytes(task, bytes, plain);
-        return { ...band, fingerprint: nodePrimitives.fingerprint(keys.fingerprintKey, plain) };
+        openBytes(task, bytes, plain);
+        if (!equalBytes(nodePrimitives.sha256(plain), digest)) return undefined;
+        return { salt, fileBytes, fingerprint: nodePrimitives.fingerprint(keys.fingerprintKey, plain), digest };
       }),
     );
   } catch (error) {
@@ -309,22 +303,16 @@ export function linkFiles({ from, to }: LinkFilesTask): Promise<WireResult<reado
 /** Reads a band file of exactly the length that the index names, into a buffer that `use` may look at. */
 async function withBandFile<T>(file: string, band: Pick<StoredBand, 'fileBytes'>, use: (bytes: Uint8Array) => T): Promise<T> {
   return await buffers.use(band.fileBytes, async (bytes) => {
-    try {
-      await using handle = await openBandFile(file, band);
-      await readFully(handle, bytes, 0, file);
-    } catch (error) {
-      throw ioError(error, 'read the band file', file);
-    }
+    await readBandFile(file, bytes);
     return use(bytes);
   });
 }
 
+/** A band file of which nothing but its sealing is known. */
+type SealedTask = Pick<BandFileTask, 'keys' | 'file'> & { readonly band: Pick<StoredBand, 'salt'> };
+
 /** Opens a band file's bytes: authentic, and of the sealing that the index names, or an error. */
-function openBytes(
-  task: Pick<BandFileTask, 'keys' | 'file'> & { readonly band: Pick<StoredBand, 'salt'> },
-  bytes: Uint8Array,
-  out: Uint8Array,
-): void {
+function openBytes(task: SealedTask, bytes: Uint8Array, out: Uint8Array): void {
   try {
     decodeBandFile(contextOf(task.keys), bytes, { salt: task.band.salt, scratch: chunkScratch, out });
   } catch (error) {
@@ -332,11 +320,14 @@ function openBytes(
   }
 }
 
-/** Opens them and compares the digest, too: a second, independent proof that these are the bytes that were read once. */
+/**
+ * Opens them and compares the fingerprint, too: a second, independent proof that these are the bytes that were read once. The
+ * SHA-256 would prove no more to whoever has the keys, and takes as long as all the rest.
+ */
 function verifyBytes(task: BandFileTask, bytes: Uint8Array, out: Uint8Array): void {
   openBytes(task, bytes, out);
-  if (equalBytes(nodePrimitives.sha256(out), task.band.digest)) return;
-  throw new TimebandError(`${task.file}: decodes to bytes that are not the band's (digest differs)`, { code: 'BAND_CORRUPT', path: task.file });
+  if (equalBytes(nodePrimitives.fingerprint(task.keys.fingerprintKey, out), task.band.fingerprint)) return;
+  throw new TimebandError(`${task.file}: decodes to bytes that are not the band's (fingerprint differs)`, { code: 'BAND_CORRUPT', path: task.file });
 }
 
 type Runs = Iterable<readonly [number, number]>;
@@ -415,7 +406,7 @@ export function readChunk({ keys, ...request }: ReadChunkTask): Promise<WireResu
   });
 }
 
-function checkBytes(task: BandFileTask, bytes: Uint8Array): void {
+function checkBytes(task: SealedTask, bytes: Uint8Array): void {
   if (!hasValidCrc({ crc32 }, bytes)) throw new TimebandError(`${task.file}: damaged (checksum differs)`, { code: 'BAND_CORRUPT', path: task.file });
   try {
     openBandHeader(contextOf(task.keys), bytes, { salt: task.band.salt, fileBytes: bytes.length });

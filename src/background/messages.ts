@@ -15,5 +15,8 @@ export function hasKey(message: object): message is RepositoryMessage<unknown> {
 
 export type ServeAnswer = { readonly isUp: true } | { readonly error: WireError };
 
+/** What the log of a service says, before the reason, if it could not make everything durable in the end. */
+export const NOT_IN_ORDER = 'not ended in order: ';
+
 /** Said when the answer has come: from then on the service stays, whatever becomes of the command. */
 export const WANTED = 'wanted';

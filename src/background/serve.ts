@@ -6,11 +6,11 @@ import { messageOf, TimebandError } from '../../bands/errors.ts';
 import { toWireError } from '../../bands/workers/tasks.ts';
 import { wipeGrant } from '../keys/key-ring.ts';
 import { Repository } from '../repository.ts';
-import { type RepositoryMessage, type ServeAnswer, WANTED } from './messages.ts';
+import { NOT_IN_ORDER, type RepositoryMessage, type ServeAnswer, WANTED } from './messages.ts';
 
 /** What is up. */
 export interface Service {
-  /** Settles when it is gone, whoever took it down. */
+  /** Settles when it is gone, whoever took it down. @throws what kept it from making everything durable */
   readonly gone: Promise<void>;
   /** @throws TimebandError MOUNT_BUSY and it stays up */
   down(): Promise<void>;
@@ -72,9 +72,11 @@ async function run<Message>(serve: Serve<Message>, message: Message): Promise<vo
   answer({ isUp: true });
   if (!(await wanted)) takeDown(service);
   hangUp();
-  await service.gone;
+  await service.gone.catch((error: unknown) => log(`${NOT_IN_ORDER}${messageOf(error)}`)); // whoever takes it down looks there
 }
 
 function takeDown(service: Service): void {
-  service.down().catch((error: unknown) => log(`still up: ${messageOf(error)}`));
+  service.down().catch((error: unknown) => {
+    if (error instanceof TimebandError && error.code === 'MOUNT_BUSY') log(`still up: ${error.message}`);
+  });
 }

@@ -150,7 +150,7 @@ class CheckRun {
   async plan(volume: Volume): Promise<PlannedSession[]> {
     const ids = this.#options.session === undefined ? await this.#sessionIds(volume) : [await volume.resolve(this.#options.session)];
     if (ids === undefined) return [];
-    if (this.#options.session === undefined) await this.#checkNewest(volume, await openIfWhole(volume, ids.at(-1)));
+    if (this.#options.session === undefined) await this.#checkNewest(volume, ids.at(-1));
     const chosen = this.#options.isNewestOnly === true ? ids.slice(-1) : ids;
     const siblings = new Set(chosen);
     const planned: PlannedSession[] = [];
@@ -249,7 +249,8 @@ class CheckRun {
     }
   }
 
-  async #checkNewest(volume: Volume, newest: SessionDirectory | undefined): Promise<void> {
+  async #checkNewest(volume: Volume, id: string | undefined): Promise<void> {
+    const newest = id === undefined ? undefined : { sessionId: id, manifestDigest: (await openIfWhole(volume, id))?.manifestDigest };
     const problem = await findRollback({ catalog: this.#options.catalog, volume, newest });
     if (problem !== undefined) this.findings.push(finding({ volume: volume.name }, new TimebandError(`${problem}.`, { code: 'ROLLBACK_DETECTED' })));
   }

@@ -125,11 +125,9 @@ class CopyRun {
     const { source, target, options, environment } = this.#job;
     const plans = await planCopy(source, target, options.requests ?? (await this.#allVolumes()));
     for (const { source: volume, present } of plans) {
-      const rollback = await findRollback({
-        catalog: environment.sourceCatalog,
-        volume,
-        newest: await openIfWhole(volume, (await volume.sessionIds()).at(-1)),
-      });
+      const id = (await volume.sessionIds()).at(-1);
+      const newest = id === undefined ? undefined : { sessionId: id, manifestDigest: (await openIfWhole(volume, id))?.manifestDigest };
+      const rollback = await findRollback({ catalog: environment.sourceCatalog, volume, newest });
       if (rollback !== undefined) this.warnings.push(`${rollback}. Sessions may have been removed, or the repository put back to an older state.`);
       for (const session of present) this.outcomes.push({ ...NOTHING, volume: volume.name, session, status: 'present' });
     }

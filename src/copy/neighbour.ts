@@ -23,10 +23,11 @@ export interface NeighbourPage {
 
 /**
  * Under the same keys a file is shared if it is the very same; under others if it holds the same and is shared in the
- * source, too: a band that changed and changed back stays two files, so that files keep belonging to runs of sessions.
+ * source, too: a band that changed and changed back stays two files, so that files keep belonging to runs of sessions. A
+ * page that is damaged shares nothing: the new session gets files of its own.
  */
 export async function neighbourPage({ session, original }: Neighbour, page: number, hasSameSeals: boolean): Promise<NeighbourPage> {
-  const entries = await pageOf(session, page);
+  const entries = (await pageOf(session, page).catch(ifDamaged)) ?? new Uint8Array(0);
   if (hasSameSeals) return { entries, isShared: (wanted, i) => isSameEntry(wanted, entries, i) };
   const there = original === undefined ? undefined : await pageOf(original, page).catch(ifDamaged);
   return { entries, isShared: (wanted, i) => isSameContent(wanted, entries, i) && (there === undefined || isSameEntry(wanted, there, i)) };

@@ -10,7 +10,7 @@ import { isDetached, trackedFolder } from '../tracked/track-store.ts';
 import type { BundleRequest } from './bundle-main.ts';
 import { mountPointName } from './mount-point.ts';
 import { mountInBackground } from './mounts.ts';
-import { type AttachedImage, attachCommand, detachCommand, type MountRecord, MountRegistry, reasonNotInOrder } from './registry.ts';
+import { type AttachedImage, attachCommand, detachCommand, type MountRecord, MountRegistry } from './registry.ts';
 import type { TreePlace } from './serve-tree.ts';
 import { isFuseMounted, takeDownFuse } from './take-down.ts';
 import type { TrackedRequest } from './tracked-main.ts';
@@ -107,7 +107,7 @@ async function detach(kind: AttachedImage['kind'], stateDirectory: string, targe
     throw new TimebandError(message, { code: 'USAGE', path: directory });
   }
   await takeDownFuse(directory, record);
-  const problem = reasonNotInOrder(await registry.readLog(directory));
+  const problem = await registry.problemAtEnd(directory);
   await registry.remove(directory);
   if (problem === undefined) return { image: record.attached.location, directory };
   const message = `${directory} was taken down, but not in order: ${problem}. If that is about the disk of ${record.attached.location}, what was written last may be lost: look at it.`;

@@ -95,7 +95,7 @@ async function choosePartition(image: string, wanted: number | undefined): Promi
   );
 }
 
-/** Takes an opened session down. @throws TimebandError NOT_MOUNTED, LOCKED, MOUNT_BUSY (and it stays open) */
+/** Takes an opened session down. @throws TimebandError NOT_MOUNTED, LOCKED, MOUNT_BUSY (and it stays open), IO_ERROR (what was written may be lost) */
 export async function closeSession(stateDirectory: string, target: string): Promise<string> {
   const directory = await mountPointName(target);
   const registry = new MountRegistry(stateDirectory);
@@ -103,6 +103,10 @@ export async function closeSession(stateDirectory: string, target: string): Prom
   const record = await registry.get(directory);
   if (record?.opened === undefined)
     throw new TimebandError(`nothing was opened at ${directory} with "timeband open".`, { code: 'NOT_MOUNTED', path: directory });
-  await closeRecord(registry, directory, record);
-  return directory;
+  const problem = await closeRecord(registry, directory, record);
+  if (problem === undefined) return directory;
+  throw new TimebandError(`${directory} was closed, but what was written last may not be in its overlay: ${problem}`, {
+    code: 'IO_ERROR',
+    path: directory,
+  });
 }

@@ -34,15 +34,6 @@ export function detachCommand({ kind }: AttachedImage): string {
   return kind === 'tracked' ? 'track detach' : 'bundle detach';
 }
 
-/** What the log of a server of an attached image says, before the reason, if it could not make everything durable in the end. */
-export const NOT_IN_ORDER = 'not detached in order: ';
-
-/** That reason; undefined: there is none. */
-export function reasonNotInOrder(log: string): string | undefined {
-  const at = log.indexOf(NOT_IN_ORDER);
-  return at === -1 ? undefined : log.slice(at + NOT_IN_ORDER.length).trim();
-}
-
 export class MountRegistry extends ServiceRegistry<MountRecord> {
   constructor(stateDirectory: string) {
     super(path.join(stateDirectory, 'mounts'), 'the mount point');

@@ -1,8 +1,6 @@
 /** Serving one image that can be written in this process until it is unmounted. */
-import { messageOf } from '../../bands/errors.ts';
 import type { WritableImage } from '../../bands/store/image.ts';
 import type { Service } from '../background/serve.ts';
-import { NOT_IN_ORDER } from './registry.ts';
 import { serveTree, type TreePlace } from './serve-tree.ts';
 import { SingleImageTree } from './single-image-tree.ts';
 
@@ -16,6 +14,5 @@ export interface ServedImage {
 
 /** Takes the image over. @throws TimebandError MOUNT_FAILED, MOUNT_BUSY, FUSE_UNAVAILABLE, and the image is closed */
 export async function serveImage({ image, label, close }: ServedImage, place: TreePlace, log: (line: string) => void): Promise<Service> {
-  const end = (): Promise<void> => close().catch((error: unknown) => log(`${NOT_IN_ORDER}${messageOf(error)}`));
-  return await serveTree({ tree: new SingleImageTree(image, Date.now()), label, end }, place, log);
+  return await serveTree({ tree: new SingleImageTree(image, Date.now()), label, end: close }, place, log);
 }

@@ -55,15 +55,17 @@ export async function clearRemains(registry: MountRegistry, directory: string): 
   else if (record !== undefined) await registry.remove(directory); // of a mount that is gone: the folder is the user's
 }
 
-/** Takes down what is there of an opened session, however far it got. */
-export async function closeRecord(registry: MountRegistry, directory: string, record: MountRecord): Promise<void> {
+/** Takes down what is there of an opened session, however far it got. @returns why what was written over it may be lost; undefined: it is not */
+export async function closeRecord(registry: MountRegistry, directory: string, record: MountRecord): Promise<string | undefined> {
   const fusePoint = await mountPointName(record.fusePoint);
   const loops = await loopsOver(fusePoint); // also one that was attached but not noted any more; never one that serves something else by now
   if (mountsAt(directory).some((entry) => loops.includes(entry.source))) await unmountPath(directory);
   for (const loop of await loopsOver(fusePoint)) await detachLoop(loop);
   await takeDownWhenFree(fusePoint, record);
   await removeFusePoint(fusePoint);
+  const problem = await registry.problemAtEnd(directory);
   await registry.remove(directory);
+  return problem;
 }
 
 /** Removes the folder of our own that the image was mounted at. Never recursively: it must be empty by now. */

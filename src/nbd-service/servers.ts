@@ -53,7 +53,7 @@ export async function startNbd(repository: Repository, { stateDirectory, request
   }
 }
 
-/** Ends a server in the background, and waits until it has ended. @throws TimebandError NOT_MOUNTED, LOCKED, MOUNT_BUSY */
+/** Ends a server in the background, and waits until it has ended. @throws TimebandError NOT_MOUNTED, LOCKED, MOUNT_BUSY, IO_ERROR (what was written may be lost) */
 export async function stopNbd(stateDirectory: string, socket: string): Promise<void> {
   const registry = nbdRegistry(stateDirectory);
   await using _lock = await registry.lock(socket, 'stop-nbd');
@@ -72,5 +72,11 @@ export async function stopNbd(stateDirectory: string, socket: string): Promise<v
       });
     await sleep(POLL_MS);
   }
+  const problem = await registry.problemAtEnd(socket);
   await registry.remove(socket);
+  if (problem === undefined) return;
+  throw new TimebandError(`the server at ${socket} has ended, but what was written last may not be in its overlay: ${problem}`, {
+    code: 'IO_ERROR',
+    path: socket,
+  });
 }

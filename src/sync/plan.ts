@@ -94,7 +94,8 @@ async function openBase({ volume, options, environment }: Job): Promise<SessionD
   if (volume === undefined) return undefined;
   const newest = (await volume.sessionIds()).at(-1);
   const base = newest === undefined ? undefined : await openNewest(volume, newest);
-  await checkRollback({ catalog: environment.catalog, volume, newest: base, isAccepted: options.acceptsRollback ?? false });
+  const { acceptsRollback: isAccepted = false, isDryRun = false } = options;
+  await checkRollback({ catalog: environment.catalog, volume, newest: base, isAccepted, isDryRun });
   return base;
 }
 

@@ -8,6 +8,7 @@ import { BandPool } from '../../bands/workers/band-pool.ts';
 import { openOverlay } from '../../src/overlay.ts';
 import { kill, mixedBytes, processesOf, readProc, until } from '../src/mount/mount-support.ts';
 import { fill, sameBytes } from '../support/bytes.ts';
+import { FaultyFs } from '../support/faulty-fs/faulty-fs.ts';
 import { isSameFile } from '../support/images.ts';
 import { BAND_256K, codeOf, type Lab, lab } from '../support/library.ts';
 import { ended } from '../support/processes.ts';
@@ -193,6 +194,22 @@ test.serial('kept: what was flushed is there the next time, also after kill -9, 
   t.is(createHash('sha256').update(readFileSync(overlay)).digest('hex'), digest, 'nothing was written to it');
   t.is((await serve('a/v@latest~1')).status, 0);
   t.regex(sh('qemu-io', '-r', '-f', 'raw', '-c', 'read -P 7 90k 120k', s.uri()), /read 122880\/122880/);
+  await s.ok('stop-nbd', s.socket);
+});
+
+test.serial('a stop whose last writes the disk of the overlay did not store says so', async (t) => {
+  const s = await scene(t);
+  const disk = await FaultyFs.up(s.at('faulty'));
+  t.teardown(() => disk.stop());
+  const serve = (): Promise<unknown> => s.ok('serve-nbd', 'a/v', '--socket', s.socket, '--overlay', s.at('faulty', 'overlay'));
+  await serve();
+  sh('qemu-io', '-t', 'unsafe', '-f', 'raw', '-c', 'write -P 7 100k 100k', s.uri());
+  await disk.arm({ name: 'EIO from then on', at: 1, under: ['/'], seed: 0 });
+  const { error } = await s.json('stop-nbd', s.socket);
+  await disk.disarm();
+  t.is(error.code, 'IO_ERROR');
+  t.regex(error.message, /has ended, but .*overlay/);
+  await serve();
   await s.ok('stop-nbd', s.socket);
 });
 

@@ -1,6 +1,7 @@
 /** Locks: who holds one, what becomes of it when the holder is gone, and that no two are ever inside. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -12,7 +13,7 @@ import { breakLocks, Lock, type LockHolder } from '../../src/locks.ts';
 import { codeOf, lab, makeFastRepository } from '../support/library.ts';
 import { writeParts } from '../support/parts.ts';
 import { type Ended, incomingFiles, signalWhen } from '../support/processes.ts';
-import { type Workspace, workspace } from '../support/workspace.ts';
+import { sh, type Workspace, workspace } from '../support/workspace.ts';
 
 const pool: BandPool = new BandPool();
 test.after.always(() => pool.close());
@@ -61,6 +62,21 @@ test('a lock that is held is refused with the process and command of its holder;
   await lock.release();
   t.deepEqual(readdirSync(directory), []);
   await (await Lock.acquire(directory, REQUEST)).release();
+});
+
+test('a lock whose file cannot be removed when it is released keeps out others, but not the process that held it', async (t) => {
+  const directory = workspace(t).folder('locks');
+  const lock = await Lock.acquire(directory, REQUEST);
+  const file = path.join(directory, readdirSync(directory)[0] ?? '');
+  sh('chattr', '+i', file);
+  t.teardown(() => existsSync(file) && sh('chattr', '-i', file));
+  await lock.release();
+  t.true(existsSync(file));
+  const again = await Lock.acquire(directory, REQUEST);
+  sh('chattr', '-i', file);
+  await again.release();
+  await (await Lock.acquire(directory, REQUEST)).release();
+  t.deepEqual(readdirSync(directory), [], 'the next one has removed it');
 });
 
 test('locks of two volumes are held side by side', async (t) => {

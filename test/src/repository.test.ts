@@ -49,10 +49,13 @@ test('init refuses a file system that has no hardlinks (1), and leaves nothing t
   const ws = workspace(t);
   writeFileSync(ws.at('nolinks.cc'), '#include <cerrno>\nextern "C" int link(const char *, const char *) { errno = EPERM; return -1; }\n');
   sh('g++', '-shared', '-fPIC', '-o', ws.at('nolinks.so'), ws.at('nolinks.cc'));
-  const { status, stdout } = await ws.cliIn({ LD_PRELOAD: ws.at('nolinks.so'), TIMEBAND_REPO: ws.folder('repo') }, 'init', '--json');
-  t.is(status, 1);
-  t.is(JSON.parse(stdout).error.code, 'UNSUPPORTED');
+  for (const root of [ws.folder('repo'), ws.at('new')]) {
+    const { status, stdout } = await ws.cliIn({ LD_PRELOAD: ws.at('nolinks.so'), TIMEBAND_REPO: root }, 'init', '--json');
+    t.is(status, 1);
+    t.is(JSON.parse(stdout).error.code, 'UNSUPPORTED');
+  }
   t.deepEqual(readdirSync(ws.at('repo')), []);
+  t.false(existsSync(ws.at('new')));
 });
 
 test('a repository opens with its passphrase in any Unicode form, and with no other', async (t) => {

@@ -1,5 +1,5 @@
 /** The rollback guard: sessions that this machine has seen cannot go away, or turn into others, unnoticed. */
-import { readdirSync, renameSync, rmSync } from 'node:fs';
+import { readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import path from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { BandPool } from '../../bands/workers/band-pool.ts';
@@ -72,6 +72,8 @@ for (const { what, lose, left } of LOSSES) {
     t.is(check.status, 3);
     t.is(JSON.parse(check.stdout).findings[0].code, 'ROLLBACK_DETECTED');
     if (left > 0) t.regex((await ws.cli('restore', 'disk', ws.at('out.img'))).stderr, /warning/);
+    t.is((await ws.cli('sync', `disk=${ws.at('disk.img')}`, '--accept-rollback', '--dry-run')).status, 0);
+    t.is((await ws.cli('sync', `disk=${ws.at('disk.img')}`)).status, 13, 'a dry run accepts nothing');
     t.is((await ws.cli('sync', `disk=${ws.at('disk.img')}`, '--accept-rollback')).status, 0);
     t.is((await ws.cli('sync', 'disk')).status, 0, 'accepted once, it is not asked again');
     t.is((await ws.cli('check')).status, 0);
@@ -101,6 +103,16 @@ test.serial('a newer session that another machine made is no rollback', async (t
   change(ws, 'four');
   t.is((await ws.cli('sync', 'disk')).status, 0);
   t.is((await ws.cli('check')).status, 0);
+});
+
+test.serial('a newest session whose manifest cannot be read is damaged, which is no rollback', async (t) => {
+  const ws = await twoSessions(t);
+  const newest = readdirSync(sessionsFolder(ws)).sort().at(-1) ?? '';
+  writeFileSync(path.join(sessionsFolder(ws), newest, 'manifest'), 'no manifest');
+  const { status, stdout } = await ws.cli('check', '--json');
+  const { findings } = JSON.parse(stdout) as { readonly findings: readonly { readonly code: string; readonly session: string | null }[] };
+  t.is(status, 3);
+  t.deepEqual([...new Set(findings.map(({ code, session }) => `${code} ${session}`))], [`RECORD_CORRUPT ${newest}`]);
 });
 
 test.serial('a clock that was set back names the session 1 ms after its base, and warns', async (t) => {

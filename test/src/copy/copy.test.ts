@@ -231,6 +231,17 @@ test.serial('a band file that the target has lost is not linked but copied again
   }
 });
 
+test.serial('an index page that the target has lost shares nothing, and does not keep later sessions from being copied', async (t) => {
+  const at = await lab(t, pool);
+  const ids = await history(at);
+  const second = await secondRepository(t, at, { hasSameKeys: true });
+  await copySessions(at.repository, second, { requests: [{ name: 'work/disk', session: ids[0] }] }, { pool });
+  rmSync((await openNamed(second, 'work/disk')).pagePath(0));
+  const { sessions } = await copySessions(at.repository, second, { requests: [{ name: 'work/disk', session: ids[1] }] }, { pool });
+  t.like(sessions[0], { writtenBands: 5, linkedBands: 1 });
+  await restores(t, at, second, ids.slice(1, 2));
+});
+
 test.serial('a session of the same id that is another one, or damaged, is left alone, and nothing is copied', async (t) => {
   const at = await lab(t, pool);
   const sync = (repository: Repository, label: string) => {
