@@ -6,6 +6,7 @@ import { errnoOf, ioError, TimebandError, withPath } from '../bands/errors.ts';
 import { equalBytes, fromHex, toHex } from '../bands/format/bytes.ts';
 import { DEFAULT_BAND_BYTES, isBandBytes } from '../bands/format/geometry.ts';
 import { ID_BYTES, wipeKeys } from '../bands/format/keys.ts';
+import { checkPaddingChoice, type Padding } from '../bands/format/padding.ts';
 import { openRecord, RECORD_NONCE_BYTES, sealRecord } from '../bands/format/record.ts';
 import type { RepositoryConfig } from '../bands/format/repository-config.ts';
 import type { VolumeKey } from '../bands/format/volume-key.ts';
@@ -34,6 +35,9 @@ import { Lock, type LockRequest } from './locks.ts';
 import { type ReadConfig, readConfig } from './repository-config.ts';
 import { Volume } from './volume.ts';
 
+/** What is fixed when a volume is made, and decides how its bands are stored. */
+export type BandSettings = Pick<VolumeRecord, 'bandBytes' | 'padding'>;
+const DEFAULT_SETTINGS: BandSettings = { bandBytes: DEFAULT_BAND_BYTES, padding: undefined };
 const MAX_SMALL_FILE_BYTES = 65_536;
 /** A volume that is being made, or whose maker was killed. */
 const UNFINISHED_VOLUME = new RegExp(`^\\${TEMPORARY_PREFIX}[0-9a-f]+$`);
@@ -183,7 +187,12 @@ export class Repository {
    */
   async createVolume(
     name: string,
-    options: { readonly bandBytes?: number; readonly note?: string; readonly copyOf?: Volume | undefined } = {},
+    options: {
+      readonly bandBytes?: number | undefined;
+      readonly padding?: Padding | undefined;
+      readonly note?: string;
+      readonly copyOf?: Volume | undefined;
+    } = {},
   ): Promise<Volume> {
     checkVolumeName(name);
     this.#requireMasterKey(`make a volume "${name}"`);
@@ -191,6 +200,8 @@ export class Repository {
     const bandBytes = copyOf?.record.bandBytes ?? options.bandBytes ?? DEFAULT_BAND_BYTES;
     if (!isBandBytes(bandBytes))
       throw new TimebandError(`a band size of ${bandBytes} bytes is not possible: use a power of two from 256K to 64M.`, { code: 'USAGE' });
+    const padding = copyOf === undefined ? options.padding : copyOf.record.padding;
+    if (padding !== undefined) checkPaddingChoice(padding, bandBytes);
     await using _lock = await this.#lockList('create volume');
     const { volumes, damaged } = await this.listVolumes();
     if (volumes.some((volume) => volume.name === name)) throw new TimebandError(`volume "${name}" exists already.`, { code: 'VOLUME_EXISTS' });
@@ -203,8 +214,8 @@ export class Repository {
     await this.#removeUnfinished();
     const volumeId = copyOf?.context.volumeId ?? randomBytes(ID_BYTES);
     const record: VolumeRecord =
-      copyOf === undefined ? { name, bandBytes, createdMs: Date.now(), note: options.note ?? '' } : { ...copyOf.record, name };
-    const context = this.#contextOf(volumeId, bandBytes);
+      copyOf === undefined ? { name, bandBytes, createdMs: Date.now(), note: options.note ?? '', padding } : { ...copyOf.record, name };
+    const context = this.#contextOf(volumeId, record);
     const sealed = sealVolumeRecord(context, record);
     const temporary = path.join(this.layout.volumes, `${TEMPORARY_PREFIX}${randomBytes(8).toString('hex')}`);
     const final = path.join(this.layout.volumes, toHex(volumeId));
@@ -271,7 +282,7 @@ export class Repository {
     await using _lock = await this.#lockList('repair volume');
     if ((await this.listVolumes()).volumes.some(({ name }) => name === record.name))
       throw new TimebandError(`volume "${record.name}" exists already; the record of ${id} was left as it is.`, { code: 'VOLUME_EXISTS' });
-    await replaceFile(this.#recordPath(id), sealVolumeRecord(this.volumeContext(id, record.bandBytes), record));
+    await replaceFile(this.#recordPath(id), sealVolumeRecord(this.volumeContext(id, record), record));
   }
 
   #recordPath(id: string): string {
@@ -303,25 +314,25 @@ export class Repository {
     try {
       await requireRealDirectory(root);
       const record = this.openVolumeRecord(id, await readRegularFile(file, { maxBytes: MAX_SMALL_FILE_BYTES, what: 'volume record' }));
-      return new Volume(root, record, { context: this.volumeContext(id, record.bandBytes), pageCache: this.#options.pageCacheFor?.(id) });
+      return new Volume(root, record, { context: this.volumeContext(id, record), pageCache: this.#options.pageCacheFor?.(id) });
     } catch (error) {
       throw withPath(error, file);
     }
   }
 
   /** The keys of the volume whose folder has this name. */
-  volumeContext(id: string, bandBytes: number = DEFAULT_BAND_BYTES): VolumeContext {
-    return this.#contextOf(fromHex(id, ID_BYTES) ?? new Uint8Array(ID_BYTES), bandBytes);
+  volumeContext(id: string, record: BandSettings = DEFAULT_SETTINGS): VolumeContext {
+    return this.#contextOf(fromHex(id, ID_BYTES) ?? new Uint8Array(ID_BYTES), record);
   }
 
   /** Keys of a volume that is not there: for measuring what a first sync would store. */
-  temporaryContext(bandBytes: number = DEFAULT_BAND_BYTES): VolumeContext {
+  temporaryContext(settings: BandSettings = DEFAULT_SETTINGS): VolumeContext {
     this.#requireMasterKey('make a volume');
-    return this.#contextOf(randomBytes(ID_BYTES), bandBytes);
+    return this.#contextOf(randomBytes(ID_BYTES), settings);
   }
 
-  #contextOf(volumeId: Uint8Array, bandBytes: number): VolumeContext {
-    return { volumeId, cipher: this.config.cipher, bandBytes, keys: this.#keys.keysOf(volumeId) };
+  #contextOf(volumeId: Uint8Array, { bandBytes, padding }: BandSettings): VolumeContext {
+    return { volumeId, cipher: this.config.cipher, bandBytes, padding, keys: this.#keys.keysOf(volumeId) };
   }
 
   /** Overwrites all keys; volumes and sessions of it cannot be used any more. */

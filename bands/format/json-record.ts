@@ -94,6 +94,14 @@ export class Fields {
     return time;
   }
 
+  has(name: string): boolean {
+    return Object.hasOwn(this.#object, name);
+  }
+
+  textOrInteger(name: string): string | number {
+    return typeof this.#object[name] === 'string' ? this.string(name) : this.integer(name);
+  }
+
   object(name: string): Fields {
     return new Fields(this.#object[name], `${this.#what}, "${name}"`);
   }

@@ -2,6 +2,7 @@
 import { TimebandError } from '../errors.ts';
 import { isBandBytes } from './geometry.ts';
 import { type JsonCodec, jsonCodec } from './json-record.ts';
+import { type Padding, readPadding } from './padding.ts';
 import { SESSION_ID_PATTERN } from './session-id.ts';
 
 export interface VolumeRecord {
@@ -9,6 +10,8 @@ export interface VolumeRecord {
   readonly bandBytes: number;
   readonly createdMs: number;
   readonly note: string;
+  /** How its band files are padded, all of them; undefined: not at all. */
+  readonly padding: Padding | undefined;
 }
 
 export const MAX_NAME_BYTES = 255;
@@ -40,6 +43,7 @@ export const volumeRecordCodec: JsonCodec<VolumeRecord> = jsonCodec('volume reco
     bandBytes: record.bandBytes,
     created: new Date(record.createdMs).toISOString(),
     note: record.note,
+    ...(record.padding === undefined ? {} : { pad: record.padding }),
   }),
   fromJson(fields) {
     fields.constant('format', 'timeband-volume');
@@ -49,6 +53,6 @@ export const volumeRecordCodec: JsonCodec<VolumeRecord> = jsonCodec('volume reco
     if (problem !== undefined) throw new TimebandError(`volume record: the name is not valid: ${problem}`, { code: 'RECORD_CORRUPT' });
     const bandBytes = fields.integer('bandBytes');
     if (!isBandBytes(bandBytes)) throw new TimebandError(`volume record: ${bandBytes} is not a band size`, { code: 'RECORD_CORRUPT' });
-    return { name, bandBytes, createdMs: fields.time('created'), note: fields.string('note') };
+    return { name, bandBytes, createdMs: fields.time('created'), note: fields.string('note'), padding: readPadding(fields, bandBytes) };
   },
 });

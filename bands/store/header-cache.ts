@@ -2,7 +2,7 @@
  * Authenticated headers of the band files that chunks were read of last. To read and derive one again takes a third of the time
  * that a small chunk takes. They hold keys of single bands, so they live and die with the decoded chunks beside them.
  */
-import type { BandHeader } from '../format/band-file.ts';
+import type { BandHeader } from '../format/band-header.ts';
 
 /** In all; a header takes about 60 bytes for each chunk of its band. */
 const MAX_CHUNKS = 16_384;

@@ -1,6 +1,7 @@
 /** Random access: one chunk of a band file, and nothing else of it. */
 import { withPath } from '../errors.ts';
-import { type BandContext, type BandHeader, bandHeaderBytes, openBandHeader, openChunk } from '../format/band-file.ts';
+import { openChunk } from '../format/band-file.ts';
+import { type BandContext, type BandHeader, openBandHeader, paddedHeaderBytes } from '../format/band-header.ts';
 import { CHUNK_BYTES, MAX_BAND_BYTES } from '../format/geometry.ts';
 import { nameOfSealing, type StoredBand } from '../format/index-page.ts';
 import { TAG_BYTES } from '../format/primitives.ts';
@@ -17,7 +18,7 @@ export interface ChunkRequest {
 }
 
 /** A thread's own: nothing waits while they are in use. */
-const header = new Uint8Array(bandHeaderBytes(MAX_BAND_BYTES));
+const header = new Uint8Array(paddedHeaderBytes(MAX_BAND_BYTES));
 const sealed = new Uint8Array(CHUNK_BYTES + TAG_BYTES);
 const scratch = new Uint8Array(CHUNK_BYTES);
 
@@ -46,7 +47,8 @@ function readHeader(
   from: { readonly band: StoredBand; readonly read: (out: Uint8Array, position: number) => Uint8Array },
   headers: HeaderCache | undefined,
 ): BandHeader {
-  const opened = openBandHeader(context, from.read(header.subarray(0, bandHeaderBytes(context.bandBytes)), 0), from.band);
+  const start = from.read(header.subarray(0, Math.min(paddedHeaderBytes(context.bandBytes), from.band.fileBytes)), 0);
+  const opened = openBandHeader(context, start, from.band);
   headers?.put(nameOfSealing(from.band), opened);
   return opened;
 }

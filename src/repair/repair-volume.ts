@@ -41,7 +41,7 @@ export async function repairVolumeRecord(
   );
 }
 
-/** The band size stands in every manifest. */
+/** Band size and padding stand in every manifest. */
 async function deriveRecord(repository: Repository, id: string, sessions: string): Promise<VolumeRecord | undefined> {
   const { keys, volumeId } = repository.volumeContext(id);
   const ids = (await readdir(sessions).catch(() => [])).filter((name) => SESSION_ID_PATTERN.test(name)).sort();
@@ -52,7 +52,8 @@ async function deriveRecord(repository: Repository, id: string, sessions: string
         ? undefined
         : openOrUndefined(() => manifestCodec.decode(openRecord(keys.recordsKey, { kind: 'manifest', volumeId, at: sessionId }, sealed)));
     if (manifest === undefined) continue;
-    return { name: `recovered-${id.slice(0, ID_DIGITS)}`, bandBytes: manifest.bandBytes, createdMs: parseSessionId(ids[0] ?? '') ?? 0, note: '' };
+    const { bandBytes, padding } = manifest;
+    return { name: `recovered-${id.slice(0, ID_DIGITS)}`, bandBytes, createdMs: parseSessionId(ids[0] ?? '') ?? 0, note: '', padding };
   }
   return undefined;
 }

@@ -121,7 +121,7 @@ class ReferenceKeeper {
 
 function describeSession({ volume, view, base, pages, ...session }: FinishedSession): Omit<Manifest, 'pageDigests' | 'bitmapDigest'> {
   const { counts } = pages;
-  const { bandBytes, volumeId } = volume.context;
+  const { bandBytes, padding, volumeId } = volume.context;
   return {
     sessionId: session.sessionId,
     volumeId,
@@ -139,6 +139,7 @@ function describeSession({ volume, view, base, pages, ...session }: FinishedSess
       writtenBytes: counts.writtenBytes,
     },
     program: PROGRAM,
+    padding,
   };
 }
 

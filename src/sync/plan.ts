@@ -58,7 +58,7 @@ export async function makePlan(repository: Repository, job: PooledJob): Promise<
   const { options, environment, view, volume } = job;
   const startedMs = (environment.nowMs ?? Date.now)();
   const base = await openBase(job);
-  const context = volume?.context ?? repository.temporaryContext(options.bandBytes ?? DEFAULT_BAND_BYTES);
+  const context = volume?.context ?? repository.temporaryContext({ bandBytes: options.bandBytes ?? DEFAULT_BAND_BYTES, padding: options.padding });
   const { id: sessionId, isClockBehind } = nextSessionId(startedMs, base?.sessionId);
   const warnings = [...job.warnings, ...view.warnings];
   if (isClockBehind)
@@ -77,7 +77,7 @@ export async function makePlan(repository: Repository, job: PooledJob): Promise<
   const isWorthAMap = scope.candidates === undefined || scope.candidates.count() > FEW_BANDS;
   const dataMap = isWorthAMap ? await view.readDataMap() : undefined;
   const bands = { candidates: scope.candidates?.count(), claimed: scope.claimed?.count(), data: dataMap?.ranges };
-  const session = { sizeBytes, bandBytes, base: base?.manifest, isForced: options.isForced ?? false };
+  const session = { sizeBytes, bandBytes, padding: context.padding, base: base?.manifest, isForced: options.isForced ?? false };
   const kept = volume === undefined ? undefined : await measureKept(volume, INCOMING_NAME);
   const room = new SessionRoom({ ...session, ...bands }, { ...placeOf(repository, options), kept });
   return { base, context, scope, dataMap, room, sessionId, startedMs, healing, warnings };

@@ -3,8 +3,9 @@
  * durable, rename (the commit), and only then tell the catalog and the source.
  */
 import { firstError, TimebandError } from '../../bands/errors.ts';
-import { bandCountOf, isBandBytes } from '../../bands/format/geometry.ts';
+import { bandCountOf, DEFAULT_BAND_BYTES, isBandBytes } from '../../bands/format/geometry.ts';
 import { checkTag } from '../../bands/format/labels.ts';
+import { checkPaddingChoice } from '../../bands/format/padding.ts';
 import { parseSessionId } from '../../bands/format/session-id.ts';
 import { checkVolumeName } from '../../bands/format/volume-record.ts';
 import type { SessionDirectory } from '../../bands/store/session-directory.ts';
@@ -40,6 +41,7 @@ async function syncLocked(repository: Repository, options: SyncOptions, environm
   for (const tag of options.tags ?? []) checkTag(tag);
   const existing = await repository.findVolume(options.name);
   checkBandSize(options.bandBytes, existing);
+  checkSamePadding(options, existing);
   const { location, choice } = await chooseVolumeSource(options, { volume: existing, catalog: environment.catalog });
   const isDryRun = options.isDryRun ?? false;
   const runWith = async (volume: Volume | undefined): Promise<SyncResult> => {
@@ -49,7 +51,7 @@ async function syncLocked(repository: Repository, options: SyncOptions, environm
     return await runSync(repository, { options, environment, view, volume, warnings: warning === undefined ? [] : [warning] });
   };
   if (isDryRun) return await runWith(existing);
-  const volume = existing ?? (await repository.createVolume(options.name, options.bandBytes === undefined ? {} : { bandBytes: options.bandBytes }));
+  const volume = existing ?? (await repository.createVolume(options.name, { bandBytes: options.bandBytes, padding: options.padding }));
   await using _lock = await repository.lockVolume(volume, 'sync');
   try {
     await clearIncoming(volume, INCOMING_NAME);
@@ -69,6 +71,18 @@ function checkBandSize(bandBytes: number | undefined, existing: Volume | undefin
   if (existing === undefined || existing.record.bandBytes === bandBytes) return;
   throw new TimebandError(
     `volume "${existing.name}" has bands of ${existing.record.bandBytes} bytes; that cannot be changed. Leave --band-size out.`,
+    { code: 'USAGE' },
+  );
+}
+
+/** @throws TimebandError USAGE */
+function checkSamePadding({ padding, bandBytes = DEFAULT_BAND_BYTES }: SyncOptions, existing: Volume | undefined): void {
+  if (padding === undefined) return;
+  if (existing === undefined) checkPaddingChoice(padding, bandBytes);
+  if (existing === undefined || existing.record.padding === padding) return;
+  const are = existing.record.padding === undefined ? 'not padded' : `padded otherwise (--pad ${existing.record.padding})`;
+  throw new TimebandError(
+    `the bands of volume "${existing.name}" are ${are}, and that cannot be changed. Leave --pad out, or make a volume of another name.`,
     { code: 'USAGE' },
   );
 }
@@ -238,6 +252,7 @@ function describe(
     linkedBands: counts.linkedBands + counts.copiedBands,
     readBytes: counts.readBytes,
     writtenBytes: counts.writtenBytes,
+    paddedBytes: counts.paddedBytes,
     storedBytes: totals?.storedBytes ?? 0,
     healedBands: plan.healing.healedBands,
     missedBands: done.missedBands,

@@ -1,5 +1,6 @@
 import { messageOf, TimebandError } from '../../../bands/errors.ts';
 import type { ByteRange } from '../../../bands/format/geometry.ts';
+import type { Padding } from '../../../bands/format/padding.ts';
 import { BandPool } from '../../../bands/workers/band-pool.ts';
 import { readChangedRanges } from '../../sources/changed-ranges.ts';
 import type { SyncOptions, SyncResult } from '../../sync/request.ts';
@@ -23,6 +24,7 @@ export function addSync(define: Define): void {
         .option('--tag <tag...>', 'name the new session')
         .option('--note <text>', 'a note on the new session', '')
         .option('--band-size <size>', 'for a new volume: 256K to 64M, a power of two (2M)')
+        .option('--pad <how>', 'for a new volume: round the sizes of band files up, to hide how well each compresses: padme, or 4K to a band')
         .option('--force', 'make a session even if nothing changed')
         .option('--dry-run', 'report what would be stored, and store nothing')
         .option('--accept-rollback', 'go on although the newest session is older or another than this machine has seen')
@@ -123,6 +125,7 @@ function toSyncOptions(
     tags: (options['tag'] as string[] | undefined) ?? [],
     note: String(options['note']),
     bandBytes: typeof options['bandSize'] === 'string' ? parseBandSize(options['bandSize']) : undefined,
+    padding: typeof options['pad'] === 'string' ? parsePadding(options['pad']) : undefined,
     isForced: options['force'] === true,
     isDryRun: options['dryRun'] === true,
     verifiesChanges: options['verifyChanges'] === true,
@@ -136,15 +139,25 @@ function parseBandSize(text: string): number {
   return bytes;
 }
 
+function parsePadding(text: string): Padding {
+  const padding = text === 'padme' ? text : parseSize(text);
+  if (padding === undefined) throw new TimebandError(`"${text}" is not a way to pad: write padme, or a size: 64K, 256K, 1M …`, { code: 'USAGE' });
+  return padding;
+}
+
 /** The closing summary of one volume. */
 export function describeResult(result: SyncResult): string {
   const healed = result.healedBands === 0 ? '' : `; ${result.healedBands} damaged band(s) of earlier sessions healed`;
   const read = `read ${formatBytes(result.readBytes)} of ${formatBytes(result.sizeBytes)} in ${formatDuration(result.durationMs)}${healed}`;
   if (result.status === 'unchanged') return `${result.volume}: nothing changed since session ${result.session}, no new session made (${read})`;
   const resumed = result.resumedBands === 0 ? '' : `, ${result.resumedBands} of them by a sync that was interrupted`;
-  const counts = `${result.changedBands} of ${result.bands} bands changed; ${result.writtenBands} stored (${formatBytes(result.writtenBytes)}${resumed})`;
+  const counts = `${result.changedBands} of ${result.bands} bands changed; ${result.writtenBands} stored (${formatBytes(result.writtenBytes)}${describePadding(result)}${resumed})`;
   if (result.status === 'dry-run') return `${result.volume}: would make a session: ${counts}; ${read}\n  ${describeSpace(result.space)}`;
   return `${result.volume}: session ${result.session}\n  ${counts}, ${result.linkedBands} linked, ${result.zeroBands} zero\n  ${read}; the session holds ${formatBytes(result.storedBytes)}`;
+}
+
+function describePadding({ paddedBytes, writtenBytes }: SyncResult): string {
+  return paddedBytes === 0 ? '' : `, ${formatBytes(paddedBytes)} or ${((100 * paddedBytes) / writtenBytes).toFixed(1)} % of it padding`;
 }
 
 function describeSpace({ likelyBytes, likelyInodes, freeBytes, freeInodes }: SpaceReport): string {

@@ -1,3 +1,4 @@
+import type { Padding } from '../../../bands/format/padding.ts';
 import { parseSessionId } from '../../../bands/format/session-id.ts';
 import { type SessionSummary, summarizeSessions } from '../../sessions.ts';
 import type { Define } from '../define.ts';
@@ -12,11 +13,19 @@ export function addVolumes(define: Define): void {
       await context.withRepository(async (repository, catalog) => {
         const { volumes, damaged } = await repository.listReadableVolumes();
         context.passOver(damaged);
-        const rows: { name: string; id: string; sessions: number; newest: SessionSummary | undefined; bandBytes: number }[] = [];
+        const rows: {
+          name: string;
+          id: string;
+          sessions: number;
+          newest: SessionSummary | undefined;
+          bandBytes: number;
+          pad: Padding | undefined;
+        }[] = [];
         for (const volume of volumes) {
           const summaries = await summarizeSessions(volume, { catalog });
           context.tellProblems(summaries);
-          rows.push({ name: volume.name, id: volume.id, sessions: summaries.length, newest: summaries.at(-1), bandBytes: volume.record.bandBytes });
+          const { bandBytes, padding: pad } = volume.record;
+          rows.push({ name: volume.name, id: volume.id, sessions: summaries.length, newest: summaries.at(-1), bandBytes, pad });
         }
         const table = formatTable(
           ['VOLUME', '>SESSIONS', 'NEWEST', '>SIZE', '>STORED', 'SOURCE'],
@@ -30,10 +39,11 @@ export function addVolumes(define: Define): void {
           ]),
         );
         context.print(rows.length === 0 ? 'No volumes yet. Make one with "timeband sync NAME=SOURCE".' : table, {
-          volumes: rows.map(({ name, id, sessions, newest, bandBytes }) => ({
+          volumes: rows.map(({ name, id, sessions, newest, bandBytes, pad }) => ({
             name,
             id,
             bandBytes,
+            pad: pad ?? null,
             sessions,
             newest: newest?.session ?? null,
             sizeBytes: newest?.manifest?.sizeBytes ?? null,

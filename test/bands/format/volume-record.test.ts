@@ -2,7 +2,7 @@ import { posix } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 import { checkVolumeName, MAX_NAME_BYTES, type VolumeRecord, volumeNameProblem, volumeRecordCodec } from '../../../bands/format/volume-record.ts';
-import { anyText, anyTime, testJsonCodec } from './json-suite.ts';
+import { anyPadding, anyText, anyTime, testJsonCodec } from './json-suite.ts';
 import { type FaultyText, readVectors } from './vectors.ts';
 
 const ACCEPTED = [
@@ -68,9 +68,11 @@ test('any accepted name stays below the folder that it is put in', (t) => {
 });
 
 test('a record with a refused name or band size cannot be read', (t) => {
-  const record: VolumeRecord = { name: 'a', bandBytes: 2 ** 21, createdMs: 0, note: '' };
+  const record: VolumeRecord = { name: 'a', bandBytes: 2 ** 21, createdMs: 0, note: '', padding: undefined };
   for (const name of REFUSED)
     t.throws(() => volumeRecordCodec.decode(volumeRecordCodec.encode({ ...record, name })), { code: 'RECORD_CORRUPT' }, name);
+  for (const padding of [0, 1, 2048, 12_288, 2 ** 22])
+    t.throws(() => volumeRecordCodec.decode(volumeRecordCodec.encode({ ...record, padding })), { code: 'RECORD_CORRUPT' }, `${padding}`);
   for (const bandBytes of [0, 1, 2 ** 17, 3 * 2 ** 20, 2 ** 27, 2 ** 21 + 0.5, Number.NaN]) {
     t.throws(() => volumeRecordCodec.decode(volumeRecordCodec.encode({ ...record, bandBytes })), { code: 'RECORD_CORRUPT' }, `${bandBytes}`);
   }
@@ -79,7 +81,7 @@ test('a record with a refused name or band size cannot be read', (t) => {
 testJsonCodec<VolumeRecord>('volume record', {
   codec: volumeRecordCodec,
   ...readVectors<{ volume: { text: string; faults: FaultyText[] } }>('documents').volume,
-  value: { name: 'work/mail – å', bandBytes: 2_097_152, createdMs: 1_795_255_200_123, note: 'line 1\nline 2 "quoted"' },
+  value: { name: 'work/mail – å', bandBytes: 2_097_152, createdMs: 1_795_255_200_123, note: 'line 1\nline 2 "quoted"', padding: undefined },
   values: fc.record({
     name: fc.oneof(
       fc.constantFrom(...ACCEPTED),
@@ -88,5 +90,6 @@ testJsonCodec<VolumeRecord>('volume record', {
     bandBytes: fc.integer({ min: 18, max: 26 }).map((power) => 2 ** power),
     createdMs: anyTime,
     note: anyText,
+    padding: anyPadding,
   }),
 });

@@ -2,7 +2,7 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import test from 'ava';
 import fc from 'fast-check';
-import type { BandHeader } from '../../../bands/format/band-file.ts';
+import type { BandHeader } from '../../../bands/format/band-header.ts';
 import { CHUNK_BYTES } from '../../../bands/format/geometry.ts';
 import { BandCache } from '../../../bands/store/band-cache.ts';
 import { ChunkCache } from '../../../bands/store/chunk-cache.ts';
@@ -138,6 +138,7 @@ test('headers are kept by what they take, those used last', (t) => {
   const header = (chunks: number): BandHeader => ({
     salt: new Uint8Array(24),
     chunks: Array.from({ length: chunks }, () => ({ offset: 0, length: 0, isRaw: false })),
+    padding: undefined,
     key: new Uint8Array(32),
     baseNonce: new Uint8Array(12),
     fileBytes: 0,
