@@ -5,11 +5,11 @@ import path from 'node:path';
 import { errnoOf, ioError, TimebandError, withPath } from '../bands/errors.ts';
 import { equalBytes, fromHex, toHex } from '../bands/format/bytes.ts';
 import { DEFAULT_BAND_BYTES, isBandBytes } from '../bands/format/geometry.ts';
-import { ID_BYTES, wipeKeys } from '../bands/format/keys.ts';
+import { ID_BYTES, type KeyDomain, wipeKeys } from '../bands/format/keys.ts';
 import { openRecord, RECORD_NONCE_BYTES, sealRecord } from '../bands/format/record.ts';
 import type { RepositoryConfig } from '../bands/format/repository-config.ts';
 import type { VolumeKey } from '../bands/format/volume-key.ts';
-import { checkVolumeName, type VolumeRecord, volumeRecordCodec } from '../bands/format/volume-record.ts';
+import { checkDomainName, checkVolumeName, type VolumeRecord, volumeRecordCodec } from '../bands/format/volume-record.ts';
 import {
   createDirectory,
   listDirectory,
@@ -35,6 +35,10 @@ import { type ReadConfig, readConfig } from './repository-config.ts';
 import { Volume } from './volume.ts';
 
 const MAX_SMALL_FILE_BYTES = 65_536;
+/** What of a volume's record its bands depend on. */
+type BandSettings = Pick<VolumeRecord, 'bandBytes' | 'domain'>;
+/** Enough to open records. */
+const DEFAULT_SETTINGS: BandSettings = { bandBytes: DEFAULT_BAND_BYTES, domain: undefined };
 /** A volume that is being made, or whose maker was killed. */
 const UNFINISHED_VOLUME = new RegExp(`^\\${TEMPORARY_PREFIX}[0-9a-f]+$`);
 /** Making a volume takes milliseconds: worth some seconds of waiting. */
@@ -178,12 +182,13 @@ export class Repository {
 
   /**
    * Makes a volume, whole or not at all.
+   * @param options.domain name of the key domain that it is put into, for good
    * @param options.copyOf another repository's volume: the new one gets its id, and what its record says
    * @throws TimebandError USAGE, VOLUME_EXISTS, LOCKED
    */
   async createVolume(
     name: string,
-    options: { readonly bandBytes?: number; readonly note?: string; readonly copyOf?: Volume | undefined } = {},
+    options: { readonly bandBytes?: number; readonly note?: string; readonly domain?: string | undefined; readonly copyOf?: Volume | undefined } = {},
   ): Promise<Volume> {
     checkVolumeName(name);
     this.#requireMasterKey(`make a volume "${name}"`);
@@ -202,9 +207,10 @@ export class Repository {
     }
     await this.#removeUnfinished();
     const volumeId = copyOf?.context.volumeId ?? randomBytes(ID_BYTES);
+    const domain = copyOf === undefined ? this.findDomain(options.domain) : this.#ownDomain(copyOf.record.domain);
     const record: VolumeRecord =
-      copyOf === undefined ? { name, bandBytes, createdMs: Date.now(), note: options.note ?? '' } : { ...copyOf.record, name };
-    const context = this.#contextOf(volumeId, bandBytes);
+      copyOf === undefined ? { name, bandBytes, createdMs: Date.now(), note: options.note ?? '', domain } : { ...copyOf.record, name, domain };
+    const context = this.#contextOf(volumeId, record);
     const sealed = sealVolumeRecord(context, record);
     const temporary = path.join(this.layout.volumes, `${TEMPORARY_PREFIX}${randomBytes(8).toString('hex')}`);
     const final = path.join(this.layout.volumes, toHex(volumeId));
@@ -265,13 +271,32 @@ export class Repository {
     return volumeRecordCodec.decode(openRecord(keys.recordsKey, { kind: 'volume', volumeId }, sealed));
   }
 
+  /** The key domain of that name; undefined without a name, or if this was opened with the key of one volume. @throws TimebandError USAGE */
+  findDomain(name: string | undefined): KeyDomain | undefined {
+    if (name === undefined) return undefined;
+    checkDomainName(name);
+    return this.#keys.domain(name);
+  }
+
+  /** What the key domain of another repository's volume is here: the same one under the same master key, else that of its name. */
+  #ownDomain(theirs: KeyDomain | undefined): KeyDomain | undefined {
+    if (theirs === undefined) return undefined;
+    const same = this.#keys.domain(theirs.name, theirs.id);
+    return same !== undefined && equalBytes(same.bandKey, theirs.bandKey) ? same : this.findDomain(theirs.name);
+  }
+
+  /** A key domain by its id, for a volume whose record is lost; undefined if this was opened with the key of one volume. */
+  lostDomain(name: string, id: Uint8Array): KeyDomain | undefined {
+    return this.#keys.domain(name, id);
+  }
+
   /** Puts a record into the place of one that cannot be read. @throws TimebandError VOLUME_EXISTS, USAGE, LOCKED */
   async replaceVolumeRecord(id: string, record: VolumeRecord): Promise<void> {
     checkVolumeName(record.name);
     await using _lock = await this.#lockList('repair volume');
     if ((await this.listVolumes()).volumes.some(({ name }) => name === record.name))
       throw new TimebandError(`volume "${record.name}" exists already; the record of ${id} was left as it is.`, { code: 'VOLUME_EXISTS' });
-    await replaceFile(this.#recordPath(id), sealVolumeRecord(this.volumeContext(id, record.bandBytes), record));
+    await replaceFile(this.#recordPath(id), sealVolumeRecord(this.volumeContext(id, record), record));
   }
 
   #recordPath(id: string): string {
@@ -303,25 +328,25 @@ export class Repository {
     try {
       await requireRealDirectory(root);
       const record = this.openVolumeRecord(id, await readRegularFile(file, { maxBytes: MAX_SMALL_FILE_BYTES, what: 'volume record' }));
-      return new Volume(root, record, { context: this.volumeContext(id, record.bandBytes), pageCache: this.#options.pageCacheFor?.(id) });
+      return new Volume(root, record, { context: this.volumeContext(id, record), pageCache: this.#options.pageCacheFor?.(id) });
     } catch (error) {
       throw withPath(error, file);
     }
   }
 
   /** The keys of the volume whose folder has this name. */
-  volumeContext(id: string, bandBytes: number = DEFAULT_BAND_BYTES): VolumeContext {
-    return this.#contextOf(fromHex(id, ID_BYTES) ?? new Uint8Array(ID_BYTES), bandBytes);
+  volumeContext(id: string, record: BandSettings = DEFAULT_SETTINGS): VolumeContext {
+    return this.#contextOf(fromHex(id, ID_BYTES) ?? new Uint8Array(ID_BYTES), record);
   }
 
   /** Keys of a volume that is not there: for measuring what a first sync would store. */
   temporaryContext(bandBytes: number = DEFAULT_BAND_BYTES): VolumeContext {
     this.#requireMasterKey('make a volume');
-    return this.#contextOf(randomBytes(ID_BYTES), bandBytes);
+    return this.#contextOf(randomBytes(ID_BYTES), { bandBytes, domain: undefined });
   }
 
-  #contextOf(volumeId: Uint8Array, bandBytes: number): VolumeContext {
-    return { volumeId, cipher: this.config.cipher, bandBytes, keys: this.#keys.keysOf(volumeId) };
+  #contextOf(volumeId: Uint8Array, { bandBytes, domain }: BandSettings): VolumeContext {
+    return { volumeId, cipher: this.config.cipher, bandBytes, keys: this.#keys.keysOf(volumeId, domain) };
   }
 
   /** Overwrites all keys; volumes and sessions of it cannot be used any more. */

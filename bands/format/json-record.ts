@@ -94,6 +94,11 @@ export class Fields {
     return time;
   }
 
+  /** Whether the object has the field, for one that only some records have. */
+  has(name: string): boolean {
+    return Object.hasOwn(this.#object, name);
+  }
+
   object(name: string): Fields {
     return new Fields(this.#object[name], `${this.#what}, "${name}"`);
   }

@@ -48,6 +48,8 @@ export interface Manifest {
   readonly totals: SessionTotals;
   /** The program that wrote it. */
   readonly program: string;
+  /** Of the volume's key domain, 16 bytes: with the master key it is enough to open the bands. Undefined: the volume is in none. */
+  readonly domainId: Uint8Array | undefined;
 }
 
 function malformed(message: string): TimebandError {
@@ -98,6 +100,7 @@ export const manifestCodec: JsonCodec<Manifest> = jsonCodec('manifest', {
       writtenBytes: manifest.totals.writtenBytes,
     },
     program: manifest.program,
+    ...(manifest.domainId === undefined ? {} : { domain: toHex(manifest.domainId) }),
   }),
   fromJson(fields) {
     fields.constant('format', 'timeband-session');
@@ -123,6 +126,7 @@ export const manifestCodec: JsonCodec<Manifest> = jsonCodec('manifest', {
       source: { kind: source.string('kind'), location: source.string('location'), host: source.string('host') },
       totals: readTotals(fields.object('totals'), bands),
       program: fields.string('program'),
+      domainId: fields.has('domain') ? fields.hex('domain', ID_BYTES) : undefined,
     };
   },
 });

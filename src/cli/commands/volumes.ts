@@ -1,5 +1,6 @@
 import { parseSessionId } from '../../../bands/format/session-id.ts';
 import { type SessionSummary, summarizeSessions } from '../../sessions.ts';
+import type { Volume } from '../../volume.ts';
 import type { Define } from '../define.ts';
 import { formatBytes, formatTable, formatTime } from '../text.ts';
 
@@ -12,16 +13,16 @@ export function addVolumes(define: Define): void {
       await context.withRepository(async (repository, catalog) => {
         const { volumes, damaged } = await repository.listReadableVolumes();
         context.passOver(damaged);
-        const rows: { name: string; id: string; sessions: number; newest: SessionSummary | undefined; bandBytes: number }[] = [];
+        const rows: { volume: Volume; sessions: number; newest: SessionSummary | undefined }[] = [];
         for (const volume of volumes) {
           const summaries = await summarizeSessions(volume, { catalog });
           context.tellProblems(summaries);
-          rows.push({ name: volume.name, id: volume.id, sessions: summaries.length, newest: summaries.at(-1), bandBytes: volume.record.bandBytes });
+          rows.push({ volume, sessions: summaries.length, newest: summaries.at(-1) });
         }
         const table = formatTable(
           ['VOLUME', '>SESSIONS', 'NEWEST', '>SIZE', '>STORED', 'SOURCE'],
-          rows.map(({ name, sessions, newest }) => [
-            name,
+          rows.map(({ volume, sessions, newest }) => [
+            volume.name,
             String(sessions),
             newest === undefined ? '-' : formatTime(parseSessionId(newest.session) ?? 0),
             newest?.manifest === undefined ? '-' : formatBytes(newest.manifest.sizeBytes),
@@ -30,10 +31,11 @@ export function addVolumes(define: Define): void {
           ]),
         );
         context.print(rows.length === 0 ? 'No volumes yet. Make one with "timeband sync NAME=SOURCE".' : table, {
-          volumes: rows.map(({ name, id, sessions, newest, bandBytes }) => ({
+          volumes: rows.map(({ volume: { name, id, record }, sessions, newest }) => ({
             name,
             id,
-            bandBytes,
+            bandBytes: record.bandBytes,
+            domain: record.domain?.name ?? null,
             sessions,
             newest: newest?.session ?? null,
             sizeBytes: newest?.manifest?.sizeBytes ?? null,
