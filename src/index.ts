@@ -13,6 +13,7 @@ export type { DamagedBand } from '../bands/format/damaged-list.ts';
 export type { ByteRange } from '../bands/format/geometry.ts';
 export type { Labels } from '../bands/format/labels.ts';
 export type { Manifest, SessionTotals, SourceDescription } from '../bands/format/manifest.ts';
+export type { Padding } from '../bands/format/padding.ts';
 export { decodeRecoveryPhrase, encodeRecoveryPhrase } from '../bands/format/recovery-phrase.ts';
 export { parseSessionId } from '../bands/format/session-id.ts';
 export { type VolumeKey, volumeKeyCodec } from '../bands/format/volume-key.ts';

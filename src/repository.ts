@@ -6,6 +6,7 @@ import { errnoOf, ioError, TimebandError, withPath } from '../bands/errors.ts';
 import { equalBytes, fromHex, toHex } from '../bands/format/bytes.ts';
 import { DEFAULT_BAND_BYTES, isBandBytes } from '../bands/format/geometry.ts';
 import { ID_BYTES, type KeyDomain, wipeKeys } from '../bands/format/keys.ts';
+import { checkPaddingChoice, type Padding } from '../bands/format/padding.ts';
 import { openRecord, RECORD_NONCE_BYTES, sealRecord } from '../bands/format/record.ts';
 import type { RepositoryConfig } from '../bands/format/repository-config.ts';
 import type { VolumeKey } from '../bands/format/volume-key.ts';
@@ -34,11 +35,10 @@ import { Lock, type LockRequest } from './locks.ts';
 import { type ReadConfig, readConfig } from './repository-config.ts';
 import { Volume } from './volume.ts';
 
+/** What is fixed when a volume is made, and decides how its bands are stored. */
+export type BandSettings = Pick<VolumeRecord, 'bandBytes' | 'padding' | 'domain'>;
+const DEFAULT_SETTINGS: BandSettings = { bandBytes: DEFAULT_BAND_BYTES, padding: undefined, domain: undefined };
 const MAX_SMALL_FILE_BYTES = 65_536;
-/** What of a volume's record its bands depend on. */
-type BandSettings = Pick<VolumeRecord, 'bandBytes' | 'domain'>;
-/** Enough to open records. */
-const DEFAULT_SETTINGS: BandSettings = { bandBytes: DEFAULT_BAND_BYTES, domain: undefined };
 /** A volume that is being made, or whose maker was killed. */
 const UNFINISHED_VOLUME = new RegExp(`^\\${TEMPORARY_PREFIX}[0-9a-f]+$`);
 /** Making a volume takes milliseconds: worth some seconds of waiting. */
@@ -188,7 +188,13 @@ export class Repository {
    */
   async createVolume(
     name: string,
-    options: { readonly bandBytes?: number; readonly note?: string; readonly domain?: string | undefined; readonly copyOf?: Volume | undefined } = {},
+    options: {
+      readonly bandBytes?: number | undefined;
+      readonly padding?: Padding | undefined;
+      readonly domain?: string | undefined;
+      readonly note?: string;
+      readonly copyOf?: Volume | undefined;
+    } = {},
   ): Promise<Volume> {
     checkVolumeName(name);
     this.#requireMasterKey(`make a volume "${name}"`);
@@ -196,6 +202,8 @@ export class Repository {
     const bandBytes = copyOf?.record.bandBytes ?? options.bandBytes ?? DEFAULT_BAND_BYTES;
     if (!isBandBytes(bandBytes))
       throw new TimebandError(`a band size of ${bandBytes} bytes is not possible: use a power of two from 256K to 64M.`, { code: 'USAGE' });
+    const padding = copyOf === undefined ? options.padding : copyOf.record.padding;
+    if (padding !== undefined) checkPaddingChoice(padding, bandBytes);
     await using _lock = await this.#lockList('create volume');
     const { volumes, damaged } = await this.listVolumes();
     if (volumes.some((volume) => volume.name === name)) throw new TimebandError(`volume "${name}" exists already.`, { code: 'VOLUME_EXISTS' });
@@ -209,7 +217,9 @@ export class Repository {
     const volumeId = copyOf?.context.volumeId ?? randomBytes(ID_BYTES);
     const domain = copyOf === undefined ? this.findDomain(options.domain) : this.#ownDomain(copyOf.record.domain);
     const record: VolumeRecord =
-      copyOf === undefined ? { name, bandBytes, createdMs: Date.now(), note: options.note ?? '', domain } : { ...copyOf.record, name, domain };
+      copyOf === undefined
+        ? { name, bandBytes, createdMs: Date.now(), note: options.note ?? '', padding, domain }
+        : { ...copyOf.record, name, domain };
     const context = this.#contextOf(volumeId, record);
     const sealed = sealVolumeRecord(context, record);
     const temporary = path.join(this.layout.volumes, `${TEMPORARY_PREFIX}${randomBytes(8).toString('hex')}`);
@@ -340,13 +350,13 @@ export class Repository {
   }
 
   /** Keys of a volume that is not there: for measuring what a first sync would store. */
-  temporaryContext(bandBytes: number = DEFAULT_BAND_BYTES): VolumeContext {
+  temporaryContext(settings: BandSettings = DEFAULT_SETTINGS): VolumeContext {
     this.#requireMasterKey('make a volume');
-    return this.#contextOf(randomBytes(ID_BYTES), { bandBytes, domain: undefined });
+    return this.#contextOf(randomBytes(ID_BYTES), settings);
   }
 
-  #contextOf(volumeId: Uint8Array, { bandBytes, domain }: BandSettings): VolumeContext {
-    return { volumeId, cipher: this.config.cipher, bandBytes, keys: this.#keys.keysOf(volumeId, domain) };
+  #contextOf(volumeId: Uint8Array, { bandBytes, padding, domain }: BandSettings): VolumeContext {
+    return { volumeId, cipher: this.config.cipher, bandBytes, padding, keys: this.#keys.keysOf(volumeId, domain) };
   }
 
   /** Overwrites all keys; volumes and sessions of it cannot be used any more. */

@@ -58,7 +58,7 @@ except ImportError:
     zstandard = None
 
 # Timeband puts this script in the place of one with a smaller number when it adds a key slot.
-VERSION = 2
+VERSION = 3
 
 FAILED, USAGE, INCOMPLETE, NO_REPOSITORY, NO_KEY, CORRUPT, INTERRUPTED = 1, 2, 3, 10, 12, 13, 130
 
@@ -82,6 +82,7 @@ TAG = 16
 PAGE_BANDS = 512
 ENTRY = 80
 MIN_BAND, MAX_BAND = 262_144, 67_108_864
+MIN_PAD = 4096
 MAX_INTEGER = 2**53 - 1
 # Nothing ever wrote larger files.
 MAX_SMALL_FILE, MAX_LABELS, MAX_MANIFEST = 65_536, 1 << 20, 256 << 20
@@ -99,8 +100,12 @@ def band_header_bytes(band_bytes: int) -> int:
     return 64 + 4 * (band_bytes // CHUNK)
 
 
+def padded_header_bytes(band_bytes: int) -> int:
+    return band_header_bytes(band_bytes) + 4 + TAG
+
+
 def max_band_file(band_bytes: int) -> int:
-    return band_header_bytes(band_bytes) + band_bytes // CHUNK * (CHUNK + TAG) + 4
+    return padded_header_bytes(band_bytes) + band_bytes // CHUNK * (CHUNK + TAG) + TAG + 4
 
 
 def divide_up(number: int, by: int) -> int:
@@ -110,7 +115,7 @@ def divide_up(number: int, by: int) -> int:
 # ---- Strict JSON (FORMAT.md: repository.json) --------------------------------------------------------------------------
 #
 # A shape is a function that gets a value and says whether it is one of them; a dict of shapes is an object with exactly
-# these fields in this order; a list of one shape is an array of such values.
+# these fields in this order, of which those that end in "?" may be absent; a list of one shape is an array of such values.
 
 Shape = Union[Callable[[Any], bool], Dict[str, Any], List[Any]]
 
@@ -188,10 +193,17 @@ def domain_name(value: Any) -> bool:
     return isinstance(value, str) and tag(value[:1]) and tag("x" + value[1:])
 
 
+def padding(value: Any) -> bool:
+    """FORMAT.md: Padding."""
+    return value == "padme" or count(value) and MIN_PAD <= value <= MAX_BAND and value & (value - 1) == 0
+
+
 def fits(value: Any, shape: Shape) -> bool:
     if isinstance(shape, dict):
-        return (isinstance(value, dict) and list(value) == list(shape)
-                and all(fits(value[key], shape[key]) for key in shape))
+        if not isinstance(value, dict):
+            return False
+        wanted = {key.rstrip("?"): shape[key] for key in shape if key[-1] != "?" or key[:-1] in value}
+        return list(value) == list(wanted) and all(fits(value[key], wanted[key]) for key in wanted)
     if isinstance(shape, list):
         return isinstance(value, list) and all(fits(item, shape[0]) for item in value)
     return shape(value)
@@ -636,18 +648,22 @@ class Entry(NamedTuple):
 
 
 class SealedBand:
-    """A band file whose header is proven; its chunks are opened one at a time."""
+    """A band file whose header is proven; its chunks are opened one at a time. Version 2 has padding (FORMAT.md: Padding)."""
 
     def __init__(self, data: bytes, keys: VolumeKeys, band_bytes: int, entry: Optional[Entry], what: str) -> None:
-        start = band_header_bytes(band_bytes)
+        padded = data[:8] == b"TBBAND\0\2"
+        start = padded_header_bytes(band_bytes) if padded else band_header_bytes(band_bytes)
         if len(data) < start + 4:
             raise Damage(f"{what}: is too short ({len(data)} bytes)")
-        if data[:8] != b"TBBAND\0\1":
+        if not padded and data[:8] != b"TBBAND\0\1":
             raise Damage(f"{what}: is not a band file")
         salt, commitment, table = data[8:32], data[32:64], data[64:start]
         if entry is not None and salt != entry.salt:
             raise Damage(f"{what}: is an older or other band (another salt)")
-        info = b"timeband/v1/band\0" + keys.cipher.encode() + b"\0" + salt + keys.domain + table
+        context = keys.cipher.encode() + b"\0" + salt + keys.domain
+        if padded:
+            table = self._open_table(table, expand(keys.bands, b"timeband/v2/band-table\0" + context + commitment, 44), keys.cipher, what)
+        info = (b"timeband/v2/band\0" if padded else b"timeband/v1/band\0") + context + table
         derived = expand(keys.bands, info, 76)
         if not hmac.compare_digest(derived[44:], commitment):
             raise Damage(f"{what}: its header is altered (wrong commitment)")
@@ -655,22 +671,42 @@ class SealedBand:
         self._data = memoryview(data)
         self._aead = CIPHERS[keys.cipher](derived[:32])
         self._base_nonce = int.from_bytes(derived[32:44], "big")
+        self._count = band_bytes // CHUNK
         self.chunks = self._read_table(table, start)
         expected = entry.length if entry is not None else self._end
         self.has_length = len(data) == expected == self._end
         self.has_checksum = zlib.crc32(self._data[:-4]) == struct.unpack("<I", data[-4:])[0]
 
+    @staticmethod
+    def _open_table(sealed: bytes, secrets: bytes, cipher: str, what: str) -> bytes:
+        try:
+            return CIPHERS[cipher](secrets[:32]).decrypt(secrets[32:], sealed, None)
+        except InvalidTag as error:
+            raise Damage(f"{what}: its header is altered (its table does not open)") from error
+
     def _read_table(self, table: bytes, offset: int) -> List[Tuple[int, int, bool]]:
         """Where each chunk lies: offset, length, whether raw."""
         chunks = []
-        for word in struct.unpack("<%dI" % (len(table) // 4), table):
+        words = struct.unpack("<%dI" % (len(table) // 4), table)
+        for word in words[: self._count]:
             length, raw = word & 0x7FFFFFFF, word >> 31 == 1
             if raw and length != CHUNK + TAG or not raw and length != 0 and not TAG < length <= CHUNK + TAG:
                 raise Damage(f"{self.what}: its table holds an impossible length")
             chunks.append((offset, length, raw))
             offset += length
-        self._end = offset + 4
+        self._padding = (offset, words[self._count]) if len(words) > self._count else (offset, 0)
+        if len(words) > self._count and not TAG <= self._padding[1] < 1 << 31:
+            raise Damage(f"{self.what}: its table holds an impossible length")
+        self._end = sum(self._padding) + 4
         return chunks
+
+    def has_padding(self) -> bool:
+        """Whether the padding is what it must be: zeros, sealed behind the last chunk."""
+        offset, length = self._padding
+        if length == 0:
+            return True
+        nonce = (self._base_nonce ^ self._count).to_bytes(12, "big")
+        return self._data[offset : offset + length] == self._aead.encrypt(nonce, bytes(length - TAG), None)
 
     def open_chunk(self, number: int) -> bytes:
         """The sealed plaintext: a frame, or the chunk if it is raw. Raises InvalidTag."""
@@ -799,8 +835,8 @@ def find_zstd() -> Zstd:
 REPOSITORY_SHAPE = {"format": exactly("timeband-repository"), "version": exactly(1), "id": hex_digits(32),
                     "cipher": lambda value: isinstance(value, str) and value in CIPHERS, "created": time}
 VOLUME_SHAPE = {"format": exactly("timeband-volume"), "version": exactly(1), "name": volume_name,
-                "bandBytes": lambda value: count(value) and is_band_bytes(value), "created": time, "note": text}
-DOMAIN_SHAPE = {"name": domain_name, "id": hex_digits(32), "bandKey": hex_digits(64)}
+                "bandBytes": lambda value: count(value) and is_band_bytes(value), "created": time, "note": text, "pad?": padding,
+                "domain?": {"name": domain_name, "id": hex_digits(32), "bandKey": hex_digits(64)}}
 MANIFEST_SHAPE = {
     "format": exactly("timeband-session"), "version": exactly(1), "session": session_id, "volume": hex_digits(32),
     "sizeBytes": lambda value: count(value) and value > 0 and value % 512 == 0,
@@ -809,7 +845,7 @@ MANIFEST_SHAPE = {
     "pages": [hex_digits(64)], "bitmap": hex_digits(64),
     "source": {"kind": text, "location": text, "host": text},
     "totals": {"bands": count, "zeroBands": count, "changedBands": count, "storedBytes": count, "writtenBytes": count},
-    "program": text,
+    "program": text, "pad?": padding, "domain?": hex_digits(32),
 }
 LABELS_SHAPE = {"format": exactly("timeband-labels"), "version": exactly(1), "tags": [tag], "note": text,
                 "protected": boolean, "verified": either(exactly(None), {"at": time, "data": boolean})}
@@ -817,12 +853,18 @@ LABELS_SHAPE = {"format": exactly("timeband-labels"), "version": exactly(1), "ta
 
 def decode_volume(plain: bytes, what: str) -> Dict[str, Any]:
     """FORMAT.md: Volume."""
-    return decode_json(plain, either(VOLUME_SHAPE, {**VOLUME_SHAPE, "domain": DOMAIN_SHAPE}), what)
+    return with_possible_pad(decode_json(plain, VOLUME_SHAPE, what), what)
+
+
+def with_possible_pad(record: Dict[str, Any], what: str) -> Dict[str, Any]:
+    if count(record.get("pad")) and record["pad"] > record["bandBytes"]:
+        raise Damage(f"{what}: its bands are padded to more than their size")
+    return record
 
 
 def decode_manifest(plain: bytes, what: str) -> Dict[str, Any]:
     """FORMAT.md: Manifest."""
-    manifest = decode_json(plain, either(MANIFEST_SHAPE, {**MANIFEST_SHAPE, "domain": hex_digits(32)}), what)
+    manifest = with_possible_pad(decode_json(plain, MANIFEST_SHAPE, what), what)
     if manifest["base"] is not None and manifest["base"]["session"] >= manifest["session"]:
         raise Damage(f"{what}: its base is not older than itself")
     bands = divide_up(manifest["sizeBytes"], manifest["bandBytes"])
@@ -1232,8 +1274,9 @@ class BandReader:
         except Damage as error:
             self._damage = str(error)
 
-    def read(self, items: Sequence[Tuple[int, Wanted]]) -> List[Band]:
-        bands = [self._open(number, item) for number, item in items]
+    def read(self, items: Sequence[Tuple[int, Wanted]], vouches: bool = False) -> List[Band]:
+        """`vouches`: look at padding, too, which holds no data."""
+        bands = [self._open(number, item, vouches) for number, item in items]
         self._decompress(bands)
         for band in bands:
             self._prove(band)
@@ -1241,12 +1284,12 @@ class BandReader:
 
     def prove(self, items: Sequence[Tuple[int, Wanted]]) -> List[Band]:
         """As read, but keeps no data."""
-        bands = self.read(items)
+        bands = self.read(items, vouches=True)
         for band in bands:
             band.chunks = []
         return bands
 
-    def _open(self, number: int, item: Wanted) -> Band:
+    def _open(self, number: int, item: Wanted, vouches: bool) -> Band:
         band = Band(number, self._layout)
         if isinstance(item, Lost) or self._bands is None:
             band.lose(item.reason if isinstance(item, Lost) else self._damage)
@@ -1265,6 +1308,8 @@ class BandReader:
             band.notes.append(f"{band.what}: has {len(data)} bytes, which is not its length")
         elif not sealed.has_checksum:
             band.notes.append(f"{band.what}: its checksum is wrong")
+        elif vouches and not sealed.has_padding():
+            band.notes.append(f"{band.what}: its padding is altered")
         self._open_chunks(band, sealed)
         return band
 

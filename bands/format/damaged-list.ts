@@ -1,6 +1,6 @@
 /** A volume's list of damaged bands: what `check --repair` found and could not mend. FORMAT.md, "Damaged list". */
 import { TimebandError } from '../errors.ts';
-import { SALT_BYTES } from './band-file.ts';
+import { SALT_BYTES } from './band-header.ts';
 import { toHex } from './bytes.ts';
 import { type JsonCodec, jsonCodec } from './json-record.ts';
 

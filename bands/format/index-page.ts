@@ -10,7 +10,7 @@
  * All zeros: the band is all zeros and has no file. A page is the entries of 512 bands (fewer at the end).
  */
 import { TimebandError } from '../errors.ts';
-import { bandHeaderBytes, CRC_BYTES, maxBandFileBytes, SALT_BYTES } from './band-file.ts';
+import { bandHeaderBytes, CRC_BYTES, maxBandFileBytes, SALT_BYTES } from './band-header.ts';
 import { isAllZero, readU32le, writeU32le } from './bytes.ts';
 
 export const ENTRY_BYTES = 80;

@@ -99,6 +99,10 @@ export class Fields {
     return Object.hasOwn(this.#object, name);
   }
 
+  textOrInteger(name: string): string | number {
+    return typeof this.#object[name] === 'string' ? this.string(name) : this.integer(name);
+  }
+
   object(name: string): Fields {
     return new Fields(this.#object[name], `${this.#what}, "${name}"`);
   }

@@ -4,6 +4,7 @@ import { toHex } from './bytes.ts';
 import { bandCountOf, isBandBytes, pageCountOf, SECTOR_BYTES } from './geometry.ts';
 import { type Fields, type JsonCodec, jsonCodec } from './json-record.ts';
 import { ID_BYTES } from './keys.ts';
+import { type Padding, readPadding } from './padding.ts';
 import { parseSessionId } from './session-id.ts';
 
 export const DIGEST_BYTES = 32;
@@ -48,6 +49,8 @@ export interface Manifest {
   readonly totals: SessionTotals;
   /** The program that wrote it. */
   readonly program: string;
+  /** The volume's: should its record be lost, the bands that are stored from then on are not to be told from these. */
+  readonly padding: Padding | undefined;
   /** Of the volume's key domain, 16 bytes: with the master key it is enough to open the bands. Undefined: the volume is in none. */
   readonly domainId: Uint8Array | undefined;
 }
@@ -100,6 +103,7 @@ export const manifestCodec: JsonCodec<Manifest> = jsonCodec('manifest', {
       writtenBytes: manifest.totals.writtenBytes,
     },
     program: manifest.program,
+    ...(manifest.padding === undefined ? {} : { pad: manifest.padding }),
     ...(manifest.domainId === undefined ? {} : { domain: toHex(manifest.domainId) }),
   }),
   fromJson(fields) {
@@ -126,6 +130,7 @@ export const manifestCodec: JsonCodec<Manifest> = jsonCodec('manifest', {
       source: { kind: source.string('kind'), location: source.string('location'), host: source.string('host') },
       totals: readTotals(fields.object('totals'), bands),
       program: fields.string('program'),
+      padding: readPadding(fields, bandBytes),
       domainId: fields.has('domain') ? fields.hex('domain', ID_BYTES) : undefined,
     };
   },

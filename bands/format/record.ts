@@ -12,7 +12,7 @@
  */
 import { xchacha20poly1305 } from '@noble/ciphers/chacha.js';
 import { TimebandError } from '../errors.ts';
-import { CRC_BYTES } from './band-file.ts';
+import { CRC_BYTES } from './band-header.ts';
 import { concat, equalBytes, readU32le, u64be, utf8, writeU32le } from './bytes.ts';
 import { crc32 } from './crc32.ts';
 import { ID_BYTES } from './keys.ts';

@@ -4,6 +4,7 @@ import { toHex } from './bytes.ts';
 import { isBandBytes } from './geometry.ts';
 import { type Fields, type JsonCodec, jsonCodec } from './json-record.ts';
 import { ID_BYTES, type KeyDomain } from './keys.ts';
+import { type Padding, readPadding } from './padding.ts';
 import { KEY_BYTES } from './primitives.ts';
 import { SESSION_ID_PATTERN } from './session-id.ts';
 
@@ -12,6 +13,8 @@ export interface VolumeRecord {
   readonly bandBytes: number;
   readonly createdMs: number;
   readonly note: string;
+  /** How its band files are padded, all of them; undefined: not at all. */
+  readonly padding: Padding | undefined;
   /** The key domain that the volume was put into when it was made; undefined: its own. */
   readonly domain: KeyDomain | undefined;
 }
@@ -46,6 +49,7 @@ export const volumeRecordCodec: JsonCodec<VolumeRecord> = jsonCodec('volume reco
     bandBytes: record.bandBytes,
     created: new Date(record.createdMs).toISOString(),
     note: record.note,
+    ...(record.padding === undefined ? {} : { pad: record.padding }),
     ...(record.domain === undefined ? {} : { domain: domainToJson(record.domain) }),
   }),
   fromJson(fields) {
@@ -56,8 +60,9 @@ export const volumeRecordCodec: JsonCodec<VolumeRecord> = jsonCodec('volume reco
     if (problem !== undefined) throw new TimebandError(`volume record: the name is not valid: ${problem}`, { code: 'RECORD_CORRUPT' });
     const bandBytes = fields.integer('bandBytes');
     if (!isBandBytes(bandBytes)) throw new TimebandError(`volume record: ${bandBytes} is not a band size`, { code: 'RECORD_CORRUPT' });
+    const padding = readPadding(fields, bandBytes);
     const domain = fields.has('domain') ? domainFromJson(fields.object('domain')) : undefined;
-    return { name, bandBytes, createdMs: fields.time('created'), note: fields.string('note'), domain };
+    return { name, bandBytes, createdMs: fields.time('created'), note: fields.string('note'), padding, domain };
   },
 });
 

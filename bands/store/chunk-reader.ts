@@ -3,7 +3,7 @@
  * worker and back takes as long as decoding it), by the workers where it does not, so that readers wait side by side and
  * not one after the other.
  */
-import type { BandContext } from '../format/band-file.ts';
+import type { BandContext } from '../format/band-header.ts';
 import type { BandPool } from '../workers/band-pool.ts';
 import type { BandKeyMaterial } from '../workers/tasks.ts';
 import { type ChunkRequest, readChunk } from './read-chunk.ts';

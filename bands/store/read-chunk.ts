@@ -1,6 +1,7 @@
 /** Random access: one chunk of a band file, and nothing else of it. */
 import { withPath } from '../errors.ts';
-import { type BandContext, bandHeaderBytes, openBandHeader, openChunk } from '../format/band-file.ts';
+import { openChunk } from '../format/band-file.ts';
+import { type BandContext, openBandHeader, paddedHeaderBytes } from '../format/band-header.ts';
 import { CHUNK_BYTES, MAX_BAND_BYTES } from '../format/geometry.ts';
 import type { StoredBand } from '../format/index-page.ts';
 import { TAG_BYTES } from '../format/primitives.ts';
@@ -16,7 +17,7 @@ export interface ChunkRequest {
 }
 
 /** A thread's own: nothing waits while they are in use. */
-const header = new Uint8Array(bandHeaderBytes(MAX_BAND_BYTES));
+const header = new Uint8Array(paddedHeaderBytes(MAX_BAND_BYTES));
 const sealed = new Uint8Array(CHUNK_BYTES + TAG_BYTES);
 const scratch = new Uint8Array(CHUNK_BYTES);
 
@@ -28,7 +29,7 @@ const scratch = new Uint8Array(CHUNK_BYTES);
 export function readChunk(context: BandContext, { file, band, chunk, out }: ChunkRequest): void {
   try {
     withBandFile(file, band, (read) => {
-      const start = read(header.subarray(0, bandHeaderBytes(context.bandBytes)), 0);
+      const start = read(header.subarray(0, Math.min(paddedHeaderBytes(context.bandBytes), band.fileBytes)), 0);
       const opened = openBandHeader(context, start, band);
       const place = opened.chunks[chunk];
       if (place === undefined) throw new RangeError('chunk: beyond the band');

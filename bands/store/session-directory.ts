@@ -14,6 +14,7 @@ import type { VolumeKeys } from '../format/keys.ts';
 import { type Labels, labelsCodec, NO_LABELS } from '../format/labels.ts';
 import { type Manifest, manifestCodec } from '../format/manifest.ts';
 import { encodeNames } from '../format/names.ts';
+import type { Padding } from '../format/padding.ts';
 import type { CipherName } from '../format/primitives.ts';
 import { openRecord, RECORD_OVERHEAD_BYTES } from '../format/record.ts';
 import { readRegularFile } from './files.ts';
@@ -23,6 +24,8 @@ export interface VolumeContext {
   readonly volumeId: Uint8Array;
   readonly cipher: CipherName;
   readonly bandBytes: number;
+  /** How band files of the volume are padded; undefined: not at all. */
+  readonly padding: Padding | undefined;
   readonly keys: VolumeKeys;
 }
 

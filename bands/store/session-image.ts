@@ -4,7 +4,7 @@
  */
 import { nodePrimitives } from '../crypto/node-primitives.ts';
 import { createZstdCodec } from '../crypto/zstd.ts';
-import type { BandContext } from '../format/band-file.ts';
+import type { BandContext } from '../format/band-header.ts';
 import { bandRanges, CHUNK_BYTES } from '../format/geometry.ts';
 import type { StoredBand } from '../format/index-page.ts';
 import type { BandPool } from '../workers/band-pool.ts';
@@ -130,7 +130,7 @@ export class SessionImage implements ReadableImage {
   }
 }
 
-function contextOf({ cipher, bandBytes, keys }: VolumeContext): BandContext {
+function contextOf({ cipher, bandBytes, padding, keys }: VolumeContext): BandContext {
   const { bandKey, domainId } = keys;
-  return { primitives: nodePrimitives, codec: createZstdCodec(), cipher, bandBytes, bandKey, domainId };
+  return { primitives: nodePrimitives, codec: createZstdCodec(), cipher, bandBytes, padding, bandKey, domainId };
 }

@@ -3,6 +3,7 @@ import { availableParallelism } from 'node:os';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Piscina } from 'piscina';
 import type { VolumeKeys } from '../format/keys.ts';
+import type { Padding } from '../format/padding.ts';
 import type { CipherName } from '../format/primitives.ts';
 import { type BandKeyMaterial, type BandTasks, fromWireError, type WireResult } from './tasks.ts';
 
@@ -74,7 +75,12 @@ async function startThreads(threads: number, loaded: Int32Array): Promise<Piscin
 }
 
 /** A volume's band keys for workers. Those of an open repository lie in memory that all threads share, and are wiped with it. */
-export function shareBandKeys(volume: { readonly cipher: CipherName; readonly bandBytes: number; readonly keys: VolumeKeys }): BandKeyMaterial {
+export function shareBandKeys(volume: {
+  readonly cipher: CipherName;
+  readonly bandBytes: number;
+  readonly padding: Padding | undefined;
+  readonly keys: VolumeKeys;
+}): BandKeyMaterial {
   const { bandKey, fingerprintKey, domainId } = volume.keys;
-  return { cipher: volume.cipher, bandBytes: volume.bandBytes, bandKey, fingerprintKey, domainId };
+  return { cipher: volume.cipher, bandBytes: volume.bandBytes, padding: volume.padding, bandKey, fingerprintKey, domainId };
 }

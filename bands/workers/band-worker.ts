@@ -8,18 +8,15 @@ import { nodePrimitives } from '../crypto/node-primitives.ts';
 import { createZstdCodec } from '../crypto/zstd.ts';
 import { ioError, isShortage, messageOf, TimebandError, withPath } from '../errors.ts';
 import {
-  type BandContext,
   type BandScratch,
+  checkPadding,
   createBandScratch,
   decodeBand as decodeBandFile,
   encodeBand,
   frameBand,
   hasValidCrc,
-  maxBandFileBytes,
-  openBandHeader,
-  readBandSalt,
-  SALT_BYTES,
 } from '../format/band-file.ts';
+import { type BandContext, type BandHeader, maxBandFileBytes, openBandHeader, readBandSalt, SALT_BYTES } from '../format/band-header.ts';
 import { equalBytes } from '../format/bytes.ts';
 import { CHUNK_BYTES } from '../format/geometry.ts';
 import type { StoredBand } from '../format/index-page.ts';
@@ -172,15 +169,15 @@ async function store(task: StoreBandTask, plain: Uint8Array): Promise<StoreBandR
   const digest = nodePrimitives.sha256(plain);
   if (task.known !== undefined && mayKnow(task.known, digest)) return { status: 'known', readBytes, fingerprint, digest };
   if (task.file !== undefined && task.mayExist) {
-    const band = await adopt(task.keys, task.file, digest);
-    if (band !== undefined) return { status: 'stored', readBytes, band, isAdopted: true };
+    const adopted = await adopt(task.keys, task.file, digest);
+    if (adopted !== undefined) return { status: 'stored', readBytes, ...adopted, isAdopted: true };
     removeFileSync(task.file);
   }
   // From here to the end nothing waits: the scratch buffers are this thread's alone.
   const salt = randomBytes(SALT_BYTES);
-  const bytes = encodeBand(contextOf(task.keys), plain, { salt, scratch: scratchFor(task.keys.bandBytes), isZero });
+  const { file: bytes, paddingBytes } = encodeBand(contextOf(task.keys), plain, { salt, scratch: scratchFor(task.keys.bandBytes), isZero });
   if (task.file !== undefined) writeBandFile(task.file, bytes, task.mtimeSeconds);
-  return { status: 'stored', readBytes, band: { salt, fileBytes: bytes.length, fingerprint, digest }, isAdopted: false };
+  return { status: 'stored', readBytes, band: { salt, fileBytes: bytes.length, fingerprint, digest }, paddingBytes, isAdopted: false };
 }
 
 export function storeBand(task: StoreBandTask): Promise<WireResult<StoreBandResult>> {
@@ -189,7 +186,7 @@ export function storeBand(task: StoreBandTask): Promise<WireResult<StoreBandResu
 
 function reseal({ keys, band, file, mtimeSeconds }: ResealBandTask, plain: Uint8Array): ResealBandResult {
   if (!equalBytes(nodePrimitives.sha256(plain), band.digest)) return 'different';
-  const bytes = encodeBand(contextOf(keys), plain, { salt: band.salt, scratch: scratchFor(keys.bandBytes), isZero });
+  const { file: bytes } = encodeBand(contextOf(keys), plain, { salt: band.salt, scratch: scratchFor(keys.bandBytes), isZero });
   if (bytes.length !== band.fileBytes) return 'other sealing';
   writeBandFile(file, bytes, mtimeSeconds);
   return 'resealed';
@@ -222,18 +219,18 @@ export function reframeBand(task: ReframeBandTask): Promise<WireResult<boolean>>
     buffers.use(band.fileBytes, async (bytes) => {
       await readRemains(file, bytes);
       frameBand(contextOf(keys), bytes, band.salt);
-      return await buffers.use(keys.bandBytes, (plain) => {
-        if (!isWhole(task, bytes, plain)) return Promise.resolve(false);
+      return await buffers.use(keys.bandBytes, async (plain) => {
+        if (!(await isWhole(task, bytes, plain))) return false;
         writeBandFile(to, bytes, mtimeSeconds);
-        return Promise.resolve(true);
+        return true;
       });
     }),
   );
 }
 
-function isWhole(task: BandFileTask, bytes: Uint8Array, plain: Uint8Array): boolean {
+async function isWhole(task: BandFileTask, bytes: Uint8Array, plain: Uint8Array): Promise<boolean> {
   try {
-    verifyBytes(task, bytes, plain);
+    await verifyFile(task, bytes, plain);
     return true;
   } catch (error) {
     if (error instanceof TimebandError) return false;
@@ -261,9 +258,8 @@ export function describeBand({ keys, file }: DescribeBandTask): Promise<WireResu
 export function copyBand(task: CopyBandTask): Promise<WireResult<undefined>> {
   return answer(() =>
     buffers.use(task.keys.bandBytes, async (plain) => {
-      await withBandFile(task.file, task.band, (bytes) => {
-        checkBytes(task, bytes);
-        verifyBytes(task, bytes, plain);
+      await withBandFile(task.file, task.band, async (bytes) => {
+        await verifyFile(task, bytes, plain);
         writeBandFile(task.to, bytes, lstatSync(task.file).mtimeMs / 1000);
       });
       return undefined;
@@ -271,21 +267,26 @@ export function copyBand(task: CopyBandTask): Promise<WireResult<undefined>> {
   );
 }
 
+/** What the index would say of a file that was there, and what of it is padding. */
+interface AdoptedBand {
+  readonly band: StoredBand;
+  readonly paddingBytes: number;
+}
+
 /** What the index would say of a file that is whole and of that digest, else undefined: everything is proven, nothing taken on trust. */
-async function adopt(keys: BandKeyMaterial, file: string, digest: Uint8Array): Promise<StoredBand | undefined> {
+async function adopt(keys: BandKeyMaterial, file: string, digest: Uint8Array): Promise<AdoptedBand | undefined> {
   try {
     const fileBytes = (await statIfPresent(file))?.size ?? 0;
     if (fileBytes === 0 || fileBytes > maxBandFileBytes(keys.bandBytes)) return undefined;
     // Whether the disk took what its writer left: what is read here may be in memory only, and somebody else's sync may have been told of the error.
     await syncFile(file);
     return await buffers.use(keys.bandBytes, (plain) =>
-      withBandFile(file, { fileBytes }, (bytes) => {
+      withBandFile(file, { fileBytes }, async (bytes) => {
         const salt = Uint8Array.from(readBandSalt(bytes));
-        const task = { keys, file, band: { salt } };
-        checkBytes(task, bytes);
-        openBytes(task, bytes, plain);
+        const { padding } = await verifySealing({ keys, file, band: { salt } }, bytes, plain);
         if (!equalBytes(nodePrimitives.sha256(plain), digest)) return undefined;
-        return { salt, fileBytes, fingerprint: nodePrimitives.fingerprint(keys.fingerprintKey, plain), digest };
+        const band = { salt, fileBytes, fingerprint: nodePrimitives.fingerprint(keys.fingerprintKey, plain), digest };
+        return { band, paddingBytes: padding?.length ?? 0 };
       }),
     );
   } catch (error) {
@@ -295,7 +296,7 @@ async function adopt(keys: BandKeyMaterial, file: string, digest: Uint8Array): P
 }
 
 export function adoptBand({ keys, file, digest }: AdoptBandTask): Promise<WireResult<StoredBand | undefined>> {
-  return answer(() => adopt(keys, file, digest));
+  return answer(async () => (await adopt(keys, file, digest))?.band);
 }
 
 export function linkFiles({ from, to }: LinkFilesTask): Promise<WireResult<readonly LinkOutcome[]>> {
@@ -303,7 +304,7 @@ export function linkFiles({ from, to }: LinkFilesTask): Promise<WireResult<reado
 }
 
 /** Reads a band file of exactly the length that the index names, into a buffer that `use` may look at. */
-async function withBandFile<T>(file: string, band: Pick<StoredBand, 'fileBytes'>, use: (bytes: Uint8Array) => T): Promise<T> {
+async function withBandFile<T>(file: string, band: Pick<StoredBand, 'fileBytes'>, use: (bytes: Uint8Array) => T | Promise<T>): Promise<T> {
   return await buffers.use(band.fileBytes, async (bytes) => {
     await readBandFile(file, bytes);
     return use(bytes);
@@ -328,7 +329,11 @@ function openBytes(task: SealedTask, bytes: Uint8Array, out: Uint8Array): void {
  */
 function verifyBytes(task: BandFileTask, bytes: Uint8Array, out: Uint8Array): void {
   openBytes(task, bytes, out);
-  if (equalBytes(nodePrimitives.fingerprint(task.keys.fingerprintKey, out), task.band.fingerprint)) return;
+  checkFingerprint(task, out);
+}
+
+function checkFingerprint(task: BandFileTask, plain: Uint8Array): void {
+  if (equalBytes(nodePrimitives.fingerprint(task.keys.fingerprintKey, plain), task.band.fingerprint)) return;
   throw new TimebandError(`${task.file}: decodes to bytes that are not the band's (fingerprint differs)`, { code: 'BAND_CORRUPT', path: task.file });
 }
 
@@ -408,21 +413,44 @@ export function readChunk({ keys, ...request }: ReadChunkTask): Promise<WireResu
   });
 }
 
-function checkBytes(task: SealedTask, bytes: Uint8Array): void {
+/** What shows without the band's data: the checksum, and the header. */
+function checkBytes(task: SealedTask, bytes: Uint8Array): BandHeader {
   if (!hasValidCrc({ crc32 }, bytes)) throw new TimebandError(`${task.file}: damaged (checksum differs)`, { code: 'BAND_CORRUPT', path: task.file });
   try {
-    openBandHeader(contextOf(task.keys), bytes, { salt: task.band.salt, fileBytes: bytes.length });
+    return openBandHeader(contextOf(task.keys), bytes, { salt: task.band.salt, fileBytes: bytes.length });
   } catch (error) {
     throw withPath(error, task.file);
   }
 }
 
+/** Verifies a file to the last byte, to vouch for it: who reads it for its data alone needs neither its checksum nor its padding. */
+async function verifySealing(task: SealedTask, bytes: Uint8Array, plain: Uint8Array): Promise<BandHeader> {
+  const header = checkBytes(task, bytes);
+  openBytes(task, bytes, plain);
+  if (header.padding !== undefined) await buffers.use(header.padding.length, (scratch) => verifyPadding(task, header, { file: bytes, scratch }));
+  return header;
+}
+
+async function verifyPadding(task: SealedTask, header: BandHeader, work: { readonly file: Uint8Array; readonly scratch: Uint8Array }): Promise<void> {
+  try {
+    checkPadding(contextOf(task.keys), header, work);
+  } catch (error) {
+    throw withPath(error, task.file);
+  }
+}
+
+/** The same, and that it holds the band. */
+async function verifyFile(task: BandFileTask, bytes: Uint8Array, plain: Uint8Array): Promise<void> {
+  await verifySealing(task, bytes, plain);
+  checkFingerprint(task, plain);
+}
+
 export function checkBand(task: CheckBandTask): Promise<WireResult<undefined>> {
   return answer(() =>
     buffers.use(task.withData ? task.keys.bandBytes : 0, async (plain) => {
-      await withBandFile(task.file, task.band, (bytes) => {
-        checkBytes(task, bytes);
-        if (task.withData) verifyBytes(task, bytes, plain);
+      await withBandFile(task.file, task.band, async (bytes) => {
+        if (task.withData) await verifyFile(task, bytes, plain);
+        else checkBytes(task, bytes);
       });
       return undefined;
     }),

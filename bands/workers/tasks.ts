@@ -4,6 +4,7 @@
  */
 import { type ErrorCode, errnoOf, TimebandError } from '../errors.ts';
 import type { StoredBand } from '../format/index-page.ts';
+import type { Padding } from '../format/padding.ts';
 import type { CipherName } from '../format/primitives.ts';
 import type { LinkOutcome } from '../store/link-file.ts';
 
@@ -14,6 +15,8 @@ export interface BandKeyMaterial {
   readonly bandKey: Uint8Array;
   readonly fingerprintKey: Uint8Array;
   readonly domainId: Uint8Array;
+  /** Of band files that are written; undefined: none. */
+  readonly padding: Padding | undefined;
 }
 
 /** A run of a band's bytes, and where to read it. */
@@ -58,6 +61,8 @@ export type StoreBandResult =
       readonly status: 'stored';
       readonly readBytes: number;
       readonly band: StoredBand;
+      /** Of the file's length: the padding. */
+      readonly paddingBytes: number;
       /** Whether the file was there. */
       readonly isAdopted: boolean;
     };

@@ -1,7 +1,7 @@
 /** What bitmaps and index pages must have said, from what else there is. Only a guess until it is sealed and has the digest that the manifest pins. */
 import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { errnoOf, ioError } from '../../bands/errors.ts';
-import { BAND_MAGIC, SALT_BYTES } from '../../bands/format/band-file.ts';
+import { BAND_MAGIC, SALT_BYTES } from '../../bands/format/band-header.ts';
 import { Bitmap } from '../../bands/format/bitmap.ts';
 import { equalBytes } from '../../bands/format/bytes.ts';
 import { ENTRIES_PER_PAGE, entriesInPage } from '../../bands/format/geometry.ts';

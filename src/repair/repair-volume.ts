@@ -43,7 +43,7 @@ export async function repairVolumeRecord(
   );
 }
 
-/** The band size stands in every manifest. */
+/** Band size and padding stand in every manifest. */
 async function deriveRecord(repository: Repository, id: string, sessions: string): Promise<VolumeRecord | undefined> {
   const { keys, volumeId } = repository.volumeContext(id);
   const ids = (await readdir(sessions).catch(() => [])).filter((name) => SESSION_ID_PATTERN.test(name)).sort();
@@ -54,10 +54,10 @@ async function deriveRecord(repository: Repository, id: string, sessions: string
         ? undefined
         : openOrUndefined(() => manifestCodec.decode(openRecord(keys.recordsKey, { kind: 'manifest', volumeId, at: sessionId }, sealed)));
     if (manifest === undefined) continue;
-    const { bandBytes, domainId } = manifest;
+    const { bandBytes, padding, domainId } = manifest;
     const domain = domainId === undefined ? undefined : await findDomain(repository, domainId);
     if (domainId !== undefined && domain === undefined) return undefined;
-    return { name: `recovered-${id.slice(0, ID_DIGITS)}`, bandBytes, createdMs: parseSessionId(ids[0] ?? '') ?? 0, note: '', domain };
+    return { name: `recovered-${id.slice(0, ID_DIGITS)}`, bandBytes, createdMs: parseSessionId(ids[0] ?? '') ?? 0, note: '', padding, domain };
   }
   return undefined;
 }

@@ -122,7 +122,7 @@ class ReferenceKeeper {
 
 function describeSession({ volume, view, base, pages, ...session }: FinishedSession): Omit<Manifest, 'pageDigests' | 'bitmapDigest' | 'domainId'> {
   const { counts } = pages;
-  const { bandBytes, volumeId } = volume.context;
+  const { bandBytes, padding, volumeId } = volume.context;
   return {
     sessionId: session.sessionId,
     volumeId,
@@ -140,6 +140,7 @@ function describeSession({ volume, view, base, pages, ...session }: FinishedSess
       writtenBytes: counts.writtenBytes,
     },
     program: PROGRAM,
+    padding,
   };
 }
 

@@ -57,6 +57,8 @@ export interface SyncCounts extends IndexCounts, LinkCounts {
   /** Band files written, and their bytes. */
   writtenBands: number;
   writtenBytes: number;
+  /** Padding among those bytes. */
+  paddedBytes: number;
   /** Of the band files written, those that an interrupted sync had left. */
   resumedBands: number;
   /** Bands whose file another volume of the key domain had, and their bytes. */
@@ -73,6 +75,7 @@ export class PageSync {
     changedBands: 0,
     writtenBands: 0,
     writtenBytes: 0,
+    paddedBytes: 0,
     linkedBands: 0,
     copiedBands: 0,
     resumedBands: 0,
@@ -233,6 +236,7 @@ export class PageSync {
     writeEntry(page.entries, i, result.band);
     this.counts.writtenBands++;
     this.counts.writtenBytes += result.band.fileBytes;
+    this.counts.paddedBytes += result.paddingBytes;
     if (result.isAdopted) this.counts.resumedBands++;
   }
 

@@ -61,7 +61,9 @@ export async function makePlan(repository: Repository, job: PooledJob): Promise<
   const { options, environment, view, volume } = job;
   const startedMs = (environment.nowMs ?? Date.now)();
   const base = await openBase(job);
-  const context = volume?.context ?? repository.temporaryContext(options.bandBytes ?? DEFAULT_BAND_BYTES);
+  const context =
+    volume?.context ??
+    repository.temporaryContext({ bandBytes: options.bandBytes ?? DEFAULT_BAND_BYTES, padding: options.padding, domain: undefined });
   const { id: sessionId, isClockBehind } = nextSessionId(startedMs, base?.sessionId);
   const warnings = [...job.warnings, ...view.warnings];
   if (isClockBehind)
@@ -80,7 +82,7 @@ export async function makePlan(repository: Repository, job: PooledJob): Promise<
   const isWorthAMap = scope.candidates === undefined || scope.candidates.count() > FEW_BANDS;
   const dataMap = isWorthAMap ? await view.readDataMap() : undefined;
   const bands = { candidates: scope.candidates?.count(), claimed: scope.claimed?.count(), data: dataMap?.ranges };
-  const session = { sizeBytes, bandBytes, base: base?.manifest, isForced: options.isForced ?? false };
+  const session = { sizeBytes, bandBytes, padding: context.padding, base: base?.manifest, isForced: options.isForced ?? false };
   const kept = volume === undefined ? undefined : await measureKept(volume, INCOMING_NAME);
   const room = new SessionRoom({ ...session, ...bands }, { ...placeOf(repository, options), kept });
   const shared = await openShared(repository, job, warnings);
@@ -91,7 +93,11 @@ async function openShared(repository: Repository, { options, volume, environment
   const domain = volume === undefined ? repository.findDomain(options.domain) : volume.record.domain;
   if (domain === undefined) return undefined;
   const bandBytes = volume?.record.bandBytes ?? options.bandBytes ?? DEFAULT_BAND_BYTES;
-  const shared = await SharedBands.open(repository, { id: domain.id, bandBytes }, environment.catalog);
+  const shared = await SharedBands.open(
+    repository,
+    { id: domain.id, bandBytes, padding: volume === undefined ? options.padding : volume.record.padding },
+    environment.catalog,
+  );
   if (shared === undefined) warnings.push(`without a catalog, bands that volumes of the key domain "${domain.name}" hold already are stored again.`);
   return shared;
 }

@@ -1,5 +1,6 @@
 /** What a sync is asked for, and what it says it did. */
 import type { ByteRange } from '../../bands/format/geometry.ts';
+import type { Padding } from '../../bands/format/padding.ts';
 import type { BandPool } from '../../bands/workers/band-pool.ts';
 import type { Catalog } from '../catalog.ts';
 import type { OnProgress } from '../progress.ts';
@@ -26,6 +27,8 @@ export interface SyncOptions {
   readonly bandBytes?: number | undefined;
   /** For a new volume: the key domain that it is put into; equal bands of all volumes of a domain are one file. */
   readonly domain?: string | undefined;
+  /** For a new volume: how its band files are padded. */
+  readonly padding?: Padding | undefined;
   /** Make a session even if nothing changed. */
   readonly isForced?: boolean;
   /** Only report what would be stored. */
@@ -72,6 +75,8 @@ export interface SyncResult {
   readonly sharedBytes: number;
   readonly readBytes: number;
   readonly writtenBytes: number;
+  /** Of those: padding, which hides how well each band compresses. */
+  readonly paddedBytes: number;
   readonly storedBytes: number;
   readonly durationMs: number;
   /** Damaged bands of earlier sessions that are whole again. */

@@ -7,6 +7,7 @@ import { TimebandError } from '../../bands/errors.ts';
 import { equalBytes, toHex } from '../../bands/format/bytes.ts';
 import { ENTRIES_PER_PAGE } from '../../bands/format/geometry.ts';
 import { entryCount, type PageEntries, readEntry, type StoredBand } from '../../bands/format/index-page.ts';
+import type { Padding } from '../../bands/format/padding.ts';
 import type { SessionDirectory } from '../../bands/store/session-directory.ts';
 import type { BandPool } from '../../bands/workers/band-pool.ts';
 import { addDigest, createDigestFilter } from '../../bands/workers/digest-filter.ts';
@@ -52,11 +53,13 @@ export interface SharingDomain {
   /** 16 bytes. */
   readonly id: Uint8Array;
   readonly bandBytes: number;
+  /** A file that is padded otherwise would show how well its band compresses. */
+  readonly padding: Padding | undefined;
 }
 
 /** That of a volume; undefined if it is in none. */
-export function sharingDomain({ record: { domain, bandBytes } }: Volume): SharingDomain | undefined {
-  return domain === undefined ? undefined : { id: domain.id, bandBytes };
+export function sharingDomain({ record: { domain, bandBytes, padding } }: Volume): SharingDomain | undefined {
+  return domain === undefined ? undefined : { id: domain.id, bandBytes, padding };
 }
 
 export class SharedBands {
@@ -141,8 +144,8 @@ export class SharedBands {
 }
 
 /** Bands of different size are never equal. */
-function nameInCatalog({ id, bandBytes }: SharingDomain): string {
-  return `${toHex(id)}-${bandBytes}`;
+function nameInCatalog({ id, bandBytes, padding }: SharingDomain): string {
+  return `${toHex(id)}-${bandBytes}-${padding ?? 'none'}`;
 }
 
 /** What the hints of a domain are made of. */
@@ -155,7 +158,7 @@ interface Hints {
 
 export function isInSharingDomain(volume: Volume, domain: SharingDomain): boolean {
   const own = sharingDomain(volume);
-  return own !== undefined && equalBytes(own.id, domain.id) && own.bandBytes === domain.bandBytes;
+  return own !== undefined && equalBytes(own.id, domain.id) && own.bandBytes === domain.bandBytes && own.padding === domain.padding;
 }
 
 async function isWhole(task: BandFileTask, pool: BandPool): Promise<boolean> {

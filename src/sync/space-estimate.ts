@@ -5,6 +5,7 @@
 import { type ByteRange, bandCountOf, ENTRIES_PER_PAGE, pageCountOf } from '../../bands/format/geometry.ts';
 import { ENTRY_BYTES } from '../../bands/format/index-page.ts';
 import type { Manifest } from '../../bands/format/manifest.ts';
+import type { Padding } from '../../bands/format/padding.ts';
 import { RECORD_OVERHEAD_BYTES } from '../../bands/format/record.ts';
 
 /** What a file's or folder's entry takes in a folder: a name of 32 digits and a number at the least; half as much again as folders are filled. */
@@ -30,6 +31,7 @@ export interface SpaceNeed {
 export interface SpaceInput {
   readonly sizeBytes: number;
   readonly bandBytes: number;
+  readonly padding: Padding | undefined;
   /** Of the base. */
   readonly base: Pick<Manifest, 'sizeBytes' | 'totals'> | undefined;
   /** A session is made even if nothing changed. */
@@ -108,8 +110,8 @@ function namedBands({ bandBytes, claimed = 0 }: SpaceInput, { totals }: Pick<Man
   return { bands: claimed, bytes: Math.ceil(claimed * bytesEach) };
 }
 
-/** All data, as if nothing could be compressed: of a first session, nobody knows better. */
-function firstBands({ sizeBytes, bandBytes, data = [{ offset: 0, length: sizeBytes }] }: SpaceInput): NewBands {
+/** All data, as if nothing could be compressed: of a first session, nobody knows better. Buckets take what they are. */
+function firstBands({ sizeBytes, bandBytes, padding, data = [{ offset: 0, length: sizeBytes }] }: SpaceInput): NewBands {
   let [bands, bytes, next] = [0, 0, 0];
   for (const { offset, length } of data) {
     if (length === 0) continue;
@@ -118,5 +120,6 @@ function firstBands({ sizeBytes, bandBytes, data = [{ offset: 0, length: sizeByt
     bands += Math.max(0, next - first);
     bytes += length;
   }
-  return { bands, bytes };
+  const bucketBytes = typeof padding === 'number' ? bands * padding : 0;
+  return { bands, bytes: Math.max(bytes, Math.min(bytes + bucketBytes, bands * bandBytes)) };
 }

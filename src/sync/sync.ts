@@ -4,8 +4,9 @@
  */
 import { firstError, TimebandError } from '../../bands/errors.ts';
 import { equalBytes } from '../../bands/format/bytes.ts';
-import { bandCountOf, isBandBytes } from '../../bands/format/geometry.ts';
+import { bandCountOf, DEFAULT_BAND_BYTES, isBandBytes } from '../../bands/format/geometry.ts';
 import { checkTag } from '../../bands/format/labels.ts';
+import { checkPaddingChoice } from '../../bands/format/padding.ts';
 import { parseSessionId } from '../../bands/format/session-id.ts';
 import { checkVolumeName } from '../../bands/format/volume-record.ts';
 import type { SessionDirectory } from '../../bands/store/session-directory.ts';
@@ -42,6 +43,7 @@ async function syncLocked(repository: Repository, options: SyncOptions, environm
   const existing = await repository.findVolume(options.name);
   checkBandSize(options.bandBytes, existing);
   checkDomain(repository, options.domain, existing);
+  checkSamePadding(options, existing);
   const { location, choice } = await chooseVolumeSource(options, { volume: existing, catalog: environment.catalog });
   const isDryRun = options.isDryRun ?? false;
   const runWith = async (volume: Volume | undefined): Promise<SyncResult> => {
@@ -51,7 +53,8 @@ async function syncLocked(repository: Repository, options: SyncOptions, environm
     return await runSync(repository, { options, environment, view, volume, warnings: warning === undefined ? [] : [warning] });
   };
   if (isDryRun) return await runWith(existing);
-  const volume = existing ?? (await createVolume(repository, options));
+  const { bandBytes, padding, domain } = options;
+  const volume = existing ?? (await repository.createVolume(options.name, { bandBytes, padding, domain }));
   await using _lock = await repository.lockVolume(volume, 'sync');
   try {
     await clearIncoming(volume, INCOMING_NAME);
@@ -62,10 +65,6 @@ async function syncLocked(repository: Repository, options: SyncOptions, environm
     if (existing === undefined) await repository.removeEmptyVolume(volume).catch(() => undefined);
     throw error;
   }
-}
-
-async function createVolume(repository: Repository, { name, bandBytes, domain }: SyncOptions): Promise<Volume> {
-  return await repository.createVolume(name, { ...(bandBytes === undefined ? {} : { bandBytes }), domain });
 }
 
 function checkDomain(repository: Repository, name: string | undefined, existing: Volume | undefined): void {
@@ -88,6 +87,18 @@ function checkBandSize(bandBytes: number | undefined, existing: Volume | undefin
   if (existing === undefined || existing.record.bandBytes === bandBytes) return;
   throw new TimebandError(
     `volume "${existing.name}" has bands of ${existing.record.bandBytes} bytes; that cannot be changed. Leave --band-size out.`,
+    { code: 'USAGE' },
+  );
+}
+
+/** @throws TimebandError USAGE */
+function checkSamePadding({ padding, bandBytes = DEFAULT_BAND_BYTES }: SyncOptions, existing: Volume | undefined): void {
+  if (padding === undefined) return;
+  if (existing === undefined) checkPaddingChoice(padding, bandBytes);
+  if (existing === undefined || existing.record.padding === padding) return;
+  const are = existing.record.padding === undefined ? 'not padded' : `padded otherwise (--pad ${existing.record.padding})`;
+  throw new TimebandError(
+    `the bands of volume "${existing.name}" are ${are}, and that cannot be changed. Leave --pad out, or make a volume of another name.`,
     { code: 'USAGE' },
   );
 }
@@ -260,6 +271,7 @@ function describe(
     sharedBytes: counts.sharedBytes,
     readBytes: counts.readBytes,
     writtenBytes: counts.writtenBytes,
+    paddedBytes: counts.paddedBytes,
     storedBytes: totals?.storedBytes ?? 0,
     healedBands: plan.healing.healedBands,
     missedBands: done.missedBands,

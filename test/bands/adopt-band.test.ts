@@ -22,6 +22,7 @@ test.serial(
     const keys: BandKeyMaterial = {
       cipher: 'aes-256-gcm',
       bandBytes: BAND_256K,
+      padding: undefined,
       bandKey: randomBytes(32),
       fingerprintKey: randomBytes(32),
       domainId: randomBytes(16),

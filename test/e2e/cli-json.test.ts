@@ -10,16 +10,16 @@ import { sh, type Workspace, workspace } from '../support/workspace.ts';
 const BAND = 262_144;
 /** Fields of the documents. A field may come, none may go or change its name. */
 const SYNC_RESULT =
-  'volume status session base source sizeBytes bands zeroBands changedBands writtenBands linkedBands readBytes writtenBytes storedBytes durationMs missedBands healedBands warnings';
+  'volume status session base source sizeBytes bands zeroBands changedBands writtenBands linkedBands readBytes writtenBytes paddedBytes storedBytes durationMs missedBands healedBands warnings';
 const SESSION =
   'volume session time sizeBytes bandBytes bands zeroBands changedBands storedBytes writtenBytes addedBytes freedBytes base source tags note protected verified problem';
 const FIELDS = {
   init: 'repository id cipher',
   sync: 'results failures',
   volumes: 'volumes damaged',
-  volume: 'name id bandBytes sessions newest sizeBytes storedBytes source',
+  volume: 'name id bandBytes pad sessions newest sizeBytes storedBytes source',
   sessions: 'sessions',
-  show: `${SESSION} started finished manifestSha256 program directory`,
+  show: `${SESSION} started finished manifestSha256 program pad directory`,
   restore: 'session target sizeBytes comparedBytes writtenBytes behindBytes damaged durationMs',
   check:
     'sessions plannedSessions finishedSessions files skippedFiles readBytes durationMs outOfTime withKey withData subset verified clearedBands warnings findings damaged repair',

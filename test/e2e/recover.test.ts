@@ -20,11 +20,11 @@ function fixture(name: string): string {
   return fileURLToPath(new URL(`../../../test/fixtures/${name}`, import.meta.url));
 }
 
-for (const cipher of ['aes-256-gcm', 'chacha20-poly1305']) {
+for (const name of ['aes-256-gcm', 'chacha20-poly1305'].flatMap((cipher) => [`repository-v1-${cipher}`, `repository-padded-${cipher}`])) {
   for (const zstd of ['module', 'program'] as const) {
-    test(`the repository of version 1 with ${cipher} is restored byte for byte, zstd by the ${zstd}`, async (t) => {
+    test(`${name} is restored byte for byte, zstd by the ${zstd}`, async (t) => {
       const ws = workspace(t);
-      const repo = fixture(`repository-v1-${cipher}`);
+      const repo = fixture(name);
       const golden: Golden = JSON.parse(readFileSync(`${repo}.json`, 'utf8'));
       const options = { zstd, env: { TIMEBAND_PASSPHRASE: golden.passphrase } };
       const { stdout } = await recover(ws, ['list', repo], options);
@@ -51,6 +51,7 @@ interface Made {
   readonly name: string;
   readonly bandSize: string;
   readonly sizeBytes: number;
+  readonly pad?: string;
   /** What is written before each session. */
   readonly steps: readonly (readonly Part[])[];
 }
@@ -90,18 +91,39 @@ const VOLUMES: readonly Made[] = [
       [{ at: 3 * MIB, bytes: text('changed', 4096) }],
     ],
   },
+  {
+    name: 'padded',
+    bandSize: '256K',
+    sizeBytes: 2 * MIB + 512,
+    pad: 'padme',
+    steps: [
+      [
+        { at: 0, bytes: text('some text', 300_001) },
+        { at: MIB, bytes: fill('noise', 400_000) },
+      ],
+      [{ at: 2 * MIB, bytes: text('the end', 512) }],
+    ],
+  },
+  { name: 'in-a-bucket', bandSize: '512K', sizeBytes: 3 * MIB, pad: '512K', steps: [[{ at: 600_000, bytes: text('some text', MIB) }]] },
   { name: 'empty/zeros', bandSize: '2M', sizeBytes: 4 * MIB, steps: [[]] },
 ];
 
 /** Syncs every volume step by step; gives each session and the image that it must give back. */
 async function syncAll(ws: Workspace): Promise<{ title: string; image: string }[]> {
   const made: { title: string; image: string }[] = [];
-  for (const { name, bandSize, sizeBytes, steps } of VOLUMES) {
+  for (const { name, bandSize, sizeBytes, pad, steps } of VOLUMES) {
     const live = ws.at('live.img');
     rmSync(live, { force: true });
     for (const [i, parts] of steps.entries()) {
       writeParts(live, sizeBytes, parts);
-      const [result] = (await ws.json('sync', `${name}=${live}`, '--force', ...(i === 0 ? ['--band-size', bandSize] : []))).results;
+      const [result] = (
+        await ws.json(
+          'sync',
+          `${name}=${live}`,
+          '--force',
+          ...(i === 0 ? ['--band-size', bandSize, ...(pad === undefined ? [] : ['--pad', pad])] : []),
+        )
+      ).results;
       const image = ws.at(`${name.replaceAll('/', '-')}-${i}.img`);
       sh('cp', '--sparse=always', live, image);
       made.push({ title: `${name}@${result.session}`, image });

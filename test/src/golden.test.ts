@@ -1,4 +1,4 @@
-/** Repositories that format version 1 wrote; every later version must open them. They are never made anew. */
+/** Repositories that format version 1 wrote, without padding and with it; every later version must open them. They are never made anew. */
 import { createHash } from 'node:crypto';
 import { cpSync, readFileSync, writeFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
@@ -21,11 +21,11 @@ function fixture(name: string): string {
   return fileURLToPath(new URL(`../../../test/fixtures/${name}`, import.meta.url)); // from dist/test/src
 }
 
-for (const cipher of CIPHER_NAMES) {
-  test(`a repository of format version 1 sealed with ${cipher} verifies, restores and goes on`, async (t) => {
+for (const name of CIPHER_NAMES.flatMap((cipher) => [`repository-v1-${cipher}`, `repository-padded-${cipher}`])) {
+  test(`${name} verifies, restores and goes on`, async (t) => {
     const space = workspace(t);
-    const expected: Expected = JSON.parse(readFileSync(fixture(`repository-v1-${cipher}.json`), 'utf8'));
-    cpSync(fixture(`repository-v1-${cipher}`), space.repo, { recursive: true });
+    const expected: Expected = JSON.parse(readFileSync(fixture(`${name}.json`), 'utf8'));
+    cpSync(fixture(name), space.repo, { recursive: true });
     writeFileSync(space.at('passphrase'), `${expected.passphrase}\n`);
     const key = ['--passphrase-file', space.at('passphrase')];
     const { findings, sessions } = await space.json('check', '--data', ...key);
@@ -48,6 +48,7 @@ for (const cipher of CIPHER_NAMES) {
     const { results } = await space.json('sync', `other=${space.at('next.img')}`, ...key);
     t.is(results[0].status, 'created');
     t.is(results[0].changedBands, 1);
+    t.is(results[0].paddedBytes > 0, name.includes('padded'));
     t.deepEqual((await space.json('check', '--data', ...key)).findings, []);
   });
 }

@@ -9,6 +9,7 @@ const TOTALS = { bands: 1000, zeroBands: 200, changedBands: 10, storedBytes: 80_
 const INPUT: SpaceInput = {
   sizeBytes: 1000 * BAND,
   bandBytes: BAND,
+  padding: undefined,
   base: undefined,
   isForced: false,
   candidates: undefined,

@@ -106,8 +106,8 @@ def open_band(file, vector, expected_bytes):
     keys = bare_keys(bands=bytes.fromhex(vector["bandKey"]), domain=bytes.fromhex(vector["domainId"]), cipher=vector["cipher"])
     entry = recover.Entry(bytes.fromhex(vector["salt"]), expected_bytes, b"", b"")
     sealed = recover.SealedBand(file, keys, vector["chunkCount"] * recover.CHUNK, entry, "band")
-    if not sealed.has_length or not sealed.has_checksum:
-        raise recover.Damage("length or checksum")
+    if not sealed.has_length or not sealed.has_checksum or not sealed.has_padding():
+        raise recover.Damage("length, checksum or padding")
     chunks = []
     for number, (_, length, raw) in enumerate(sealed.chunks):
         plain = recover.ZERO_CHUNK if length == 0 else sealed.open_chunk(number)
@@ -128,8 +128,8 @@ def content(chunk):
     return b"".join(blocks)
 
 
-def judge_bands():
-    data = vectors("band-file")
+def judge_bands(name):
+    data = vectors(name)
     for vector in [one for one in [data["intact"], *data["vectors"]] if "file" in one]:
         file = bytes.fromhex(vector["file"])
         expected = [content(vector["chunks"].get(str(i))) for i in range(vector["chunkCount"])]
@@ -140,6 +140,14 @@ def judge_bands():
     for fault in data["tables"]:
         file = bytes.fromhex(fault["head"]) + bytes(max(0, fault["fileBytes"] - len(fault["head"]) // 2))
         judge("table: " + fault["name"], is_refused(lambda: open_band(file, data["intact"], len(file))))
+
+
+def judge_plain_bands():
+    judge_bands("band-file")
+
+
+def judge_padded_bands():
+    judge_bands("padded-band")
 
 
 def judge_documents():
@@ -224,7 +232,7 @@ def judge_recovery_phrases():
 
 ENGINES = [recover.ModuleZstd(), recover.ProgramZstd("zstd")]
 
-for judge_all in (judge_keys, judge_names, judge_session_ids, judge_records, judge_bands, judge_documents, judge_key_slots,
+for judge_all in (judge_keys, judge_names, judge_session_ids, judge_records, judge_plain_bands, judge_padded_bands, judge_documents, judge_key_slots,
                   judge_bound_slots, judge_volume_keys, judge_recovery_phrases):
     judge_all()
 print("%d looked at" % looked_at)

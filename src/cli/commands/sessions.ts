@@ -1,6 +1,7 @@
 import { TimebandError } from '../../../bands/errors.ts';
 import { toHex } from '../../../bands/format/bytes.ts';
 import type { Labels } from '../../../bands/format/labels.ts';
+import type { Manifest } from '../../../bands/format/manifest.ts';
 import { parseSessionId } from '../../../bands/format/session-id.ts';
 import { sizesOfSession } from '../../deletion/sizes.ts';
 import { splitVolumeAndSession } from '../../session-spec.ts';
@@ -90,7 +91,10 @@ export function addSessions(define: Define): void {
           ['session', `${name}@${id}`],
           ['time', formatTime(parseSessionId(id) ?? 0)],
           ['size', `${formatBytes(manifest.sizeBytes)} (${manifest.sizeBytes} bytes)`],
-          ['bands', `${totals.bands} of ${formatBytes(manifest.bandBytes)}; ${totals.zeroBands} zero, ${totals.changedBands} changed since its base`],
+          [
+            'bands',
+            `${totals.bands} of ${formatBytes(manifest.bandBytes)}; ${totals.zeroBands} zero, ${totals.changedBands} changed since its base${describePadding(manifest)}`,
+          ],
           ['stored', `${formatBytes(totals.storedBytes)}, of which ${formatBytes(totals.writtenBytes)} written by this session`],
           ['base', manifest.base?.sessionId ?? '-'],
           ['domain', volume.record.domain?.name ?? '-'],
@@ -108,6 +112,7 @@ export function addSessions(define: Define): void {
           domain: volume.record.domain?.name ?? null,
           manifestSha256: toHex(opened.manifestDigest),
           program: manifest.program,
+          pad: manifest.padding ?? null,
           directory: opened.directory,
         });
       });
@@ -120,6 +125,11 @@ function describeVerified(labels: Labels | undefined, precision: 'day' | 'time')
   if (labels?.verified === undefined) return '';
   const { atMs, withData } = labels.verified;
   return `${formatTime(atMs).slice(0, precision === 'day' ? 10 : undefined)} ${withData ? 'data' : 'structure'}`;
+}
+
+function describePadding({ padding }: Manifest): string {
+  if (padding === undefined) return '';
+  return `; files padded ${padding === 'padme' ? 'by Padmé' : `to multiples of ${formatBytes(padding)}`}`;
 }
 
 /** `NAME@SESSION` where a session must be named. */

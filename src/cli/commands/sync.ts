@@ -1,5 +1,6 @@
 import { messageOf, TimebandError } from '../../../bands/errors.ts';
 import type { ByteRange } from '../../../bands/format/geometry.ts';
+import type { Padding } from '../../../bands/format/padding.ts';
 import { BandPool } from '../../../bands/workers/band-pool.ts';
 import { readChangedRanges } from '../../sources/changed-ranges.ts';
 import type { SyncOptions, SyncResult } from '../../sync/request.ts';
@@ -24,6 +25,7 @@ export function addSync(define: Define): void {
         .option('--note <text>', 'a note on the new session', '')
         .option('--band-size <size>', 'for a new volume: 256K to 64M, a power of two (2M)')
         .option('--domain <name>', 'for a new volume: share equal bands with the other volumes of this key domain (clones of a template)')
+        .option('--pad <how>', 'for a new volume: round the sizes of band files up, to hide how well each compresses: padme, or 4K to a band')
         .option('--force', 'make a session even if nothing changed')
         .option('--dry-run', 'report what would be stored, and store nothing')
         .option('--accept-rollback', 'go on although the newest session is older or another than this machine has seen')
@@ -125,6 +127,7 @@ function toSyncOptions(
     note: String(options['note']),
     bandBytes: typeof options['bandSize'] === 'string' ? parseBandSize(options['bandSize']) : undefined,
     domain: typeof options['domain'] === 'string' ? options['domain'] : undefined,
+    padding: typeof options['pad'] === 'string' ? parsePadding(options['pad']) : undefined,
     isForced: options['force'] === true,
     isDryRun: options['dryRun'] === true,
     verifiesChanges: options['verifyChanges'] === true,
@@ -138,6 +141,12 @@ function parseBandSize(text: string): number {
   return bytes;
 }
 
+function parsePadding(text: string): Padding {
+  const padding = text === 'padme' ? text : parseSize(text);
+  if (padding === undefined) throw new TimebandError(`"${text}" is not a way to pad: write padme, or a size: 64K, 256K, 1M …`, { code: 'USAGE' });
+  return padding;
+}
+
 /** The closing summary of one volume. */
 export function describeResult(result: SyncResult): string {
   const healed = result.healedBands === 0 ? '' : `; ${result.healedBands} damaged band(s) of earlier sessions healed`;
@@ -145,9 +154,13 @@ export function describeResult(result: SyncResult): string {
   if (result.status === 'unchanged') return `${result.volume}: nothing changed since session ${result.session}, no new session made (${read})`;
   const shared = result.sharedBands === 0 ? '' : `; ${result.sharedBands} found in the key domain (${formatBytes(result.sharedBytes)})`;
   const resumed = result.resumedBands === 0 ? '' : `, ${result.resumedBands} of them by a sync that was interrupted`;
-  const counts = `${result.changedBands} of ${result.bands} bands changed; ${result.writtenBands} stored (${formatBytes(result.writtenBytes)}${resumed})${shared}`;
+  const counts = `${result.changedBands} of ${result.bands} bands changed; ${result.writtenBands} stored (${formatBytes(result.writtenBytes)}${describePadding(result)}${resumed})${shared}`;
   if (result.status === 'dry-run') return `${result.volume}: would make a session: ${counts}; ${read}\n  ${describeSpace(result.space)}`;
   return `${result.volume}: session ${result.session}\n  ${counts}, ${result.linkedBands} linked, ${result.zeroBands} zero\n  ${read}; the session holds ${formatBytes(result.storedBytes)}`;
+}
+
+function describePadding({ paddedBytes, writtenBytes }: SyncResult): string {
+  return paddedBytes === 0 ? '' : `, ${formatBytes(paddedBytes)} or ${((100 * paddedBytes) / writtenBytes).toFixed(1)} % of it padding`;
 }
 
 function describeSpace({ likelyBytes, likelyInodes, freeBytes, freeInodes }: SpaceReport): string {

@@ -35,6 +35,7 @@ export function addVolumes(define: Define): void {
             name,
             id,
             bandBytes: record.bandBytes,
+            pad: record.padding ?? null,
             domain: record.domain?.name ?? null,
             sessions,
             newest: newest?.session ?? null,

@@ -1,7 +1,8 @@
 /** The band file's pinned vectors, and files that are sound but not the ones that are asked for. */
 import test from 'ava';
 import { nodePrimitives } from '../../../bands/crypto/node-primitives.ts';
-import { type BandContext, hasValidCrc, openBandHeader, openChunk } from '../../../bands/format/band-file.ts';
+import { hasValidCrc, openChunk } from '../../../bands/format/band-file.ts';
+import { type BandContext, openBandHeader } from '../../../bands/format/band-header.ts';
 import { CHUNK_BYTES } from '../../../bands/format/geometry.ts';
 import { noblePrimitives } from '../../../bands/format/noble-primitives.ts';
 import { CIPHER_NAMES, type CipherName } from '../../../bands/format/primitives.ts';
@@ -38,7 +39,15 @@ const BOTH = Object.entries({ node: nodePrimitives, noble: noblePrimitives });
 
 function contextOfVector(vector: BandVector, primitives: BandContext['primitives']): BandContext {
   const { cipher, chunkCount } = vector;
-  return { primitives, codec: handCodec, cipher, bandBytes: chunkCount * CHUNK_BYTES, bandKey: hex(vector.bandKey), domainId: hex(vector.domainId) };
+  return {
+    primitives,
+    codec: handCodec,
+    cipher,
+    bandBytes: chunkCount * CHUNK_BYTES,
+    padding: undefined,
+    bandKey: hex(vector.bandKey),
+    domainId: hex(vector.domainId),
+  };
 }
 
 function plainOfVector({ chunkCount, chunks }: BandVector): Uint8Array {

@@ -2,15 +2,8 @@
 import fc from 'fast-check';
 import { nodePrimitives } from '../../../bands/crypto/node-primitives.ts';
 import { createZstdCodec } from '../../../bands/crypto/zstd.ts';
-import {
-  type BandContext,
-  createBandScratch,
-  decodeBand,
-  encodeBand,
-  openBandHeader,
-  openChunk,
-  SALT_BYTES,
-} from '../../../bands/format/band-file.ts';
+import { checkPadding, createBandScratch, decodeBand, encodeBand, openChunk } from '../../../bands/format/band-file.ts';
+import { type BandContext, openBandHeader, paddedHeaderBytes, SALT_BYTES } from '../../../bands/format/band-header.ts';
 import { CHUNK_BYTES, chunksPerBand } from '../../../bands/format/geometry.ts';
 import { type ChunkCodec, CIPHER_NAMES, type CipherName } from '../../../bands/format/primitives.ts';
 import { fill, hex } from '../../support/bytes.ts';
@@ -34,12 +27,12 @@ export const handCodec: ChunkCodec = {
 export function contextOf(change: Partial<BandContext> = {}): BandContext {
   const cipher: CipherName = 'aes-256-gcm';
   const keys = { bandKey: fill('band key', 32), domainId: fill('volume', 16) };
-  return { primitives: nodePrimitives, codec: zstd, cipher, bandBytes: SMALL_BAND, ...keys, ...change };
+  return { primitives: nodePrimitives, codec: zstd, cipher, bandBytes: SMALL_BAND, padding: undefined, ...keys, ...change };
 }
 
 /** A band file of its own memory. */
 export function sealed(context: BandContext, plain: Uint8Array, salt: Uint8Array = SALT): Uint8Array {
-  return encodeBand(context, plain, { salt, scratch: createBandScratch(context.bandBytes) }).slice();
+  return encodeBand(context, plain, { salt, scratch: createBandScratch(context.bandBytes) }).file.slice();
 }
 
 export function opened(context: BandContext, file: Uint8Array, salt: Uint8Array = SALT): Uint8Array {
@@ -48,11 +41,18 @@ export function opened(context: BandContext, file: Uint8Array, salt: Uint8Array 
   return out;
 }
 
+/** Opens a file as those do who vouch for it: padding is looked at, too. */
+export function openedWithPadding(context: BandContext, file: Uint8Array, salt: Uint8Array = SALT): Uint8Array {
+  const header = openBandHeader(context, file, { salt, fileBytes: file.length });
+  checkPadding(context, header, { file, scratch: new Uint8Array(file.length) });
+  return opened(context, file, salt);
+}
+
 /** Opens a file the way a mount does: the header alone, then single chunks, the last first. */
 export function openedByChunks(context: BandContext, file: Uint8Array, salt: Uint8Array = SALT): Uint8Array {
   const out = new Uint8Array(context.bandBytes).fill(0xee);
   const scratch = new Uint8Array(CHUNK_BYTES);
-  const header = openBandHeader(context, file.subarray(0, 64 + 4 * chunksPerBand(context.bandBytes)), { salt, fileBytes: file.length });
+  const header = openBandHeader(context, file.subarray(0, paddedHeaderBytes(context.bandBytes)), { salt, fileBytes: file.length });
   for (const [number, { offset, length }] of [...header.chunks.entries()].reverse()) {
     const chunk = out.subarray(number * CHUNK_BYTES, (number + 1) * CHUNK_BYTES);
     openChunk(context, header, { number, sealed: file.subarray(offset, offset + length), scratch, out: chunk });

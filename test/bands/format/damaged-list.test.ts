@@ -1,6 +1,6 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { SALT_BYTES } from '../../../bands/format/band-file.ts';
+import { SALT_BYTES } from '../../../bands/format/band-header.ts';
 import { type DamagedBand, damagedListCodec, sortDamaged } from '../../../bands/format/damaged-list.ts';
 import { anyBytes, testJsonCodec } from './json-suite.ts';
 

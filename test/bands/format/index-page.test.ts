@@ -1,6 +1,6 @@
 import test from 'ava';
 import fc from 'fast-check';
-import { bandHeaderBytes, CRC_BYTES, maxBandFileBytes, SALT_BYTES } from '../../../bands/format/band-file.ts';
+import { bandHeaderBytes, CRC_BYTES, maxBandFileBytes, SALT_BYTES } from '../../../bands/format/band-header.ts';
 import { DEFAULT_BAND_BYTES, ENTRIES_PER_PAGE } from '../../../bands/format/geometry.ts';
 import {
   decodePage,

@@ -2,6 +2,7 @@
 import test from 'ava';
 import fc from 'fast-check';
 import type { JsonCodec } from '../../../bands/format/json-record.ts';
+import type { Padding } from '../../../bands/format/padding.ts';
 import { isSame, sameBytes } from '../../support/bytes.ts';
 import { isRefused, takesAnyBytes } from './any-bytes.ts';
 import type { FaultyText } from './vectors.ts';
@@ -70,6 +71,9 @@ function changeOne(json: Json, choices: { readonly pick: number; readonly how: n
   };
   return walk(json);
 }
+
+/** Ways to pad that every band size allows. */
+export const anyPadding: fc.Arbitrary<Padding | undefined> = fc.constantFrom<Padding | undefined>(undefined, 'padme', 4096, 65_536, 262_144);
 
 export function testJsonCodec<T>(what: string, { codec, text, value, faults, values, indent }: JsonCase<T>): void {
   test(`${what}: the pinned text stands for its value, both ways`, (t) => {

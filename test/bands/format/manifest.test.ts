@@ -5,7 +5,7 @@ import { ID_BYTES } from '../../../bands/format/keys.ts';
 import { DIGEST_BYTES, type Manifest, manifestCodec } from '../../../bands/format/manifest.ts';
 import { formatSessionId } from '../../../bands/format/session-id.ts';
 import { fill } from '../../support/bytes.ts';
-import { anyBytes, anyText, anyTime, testJsonCodec } from './json-suite.ts';
+import { anyBytes, anyPadding, anyText, anyTime, testJsonCodec } from './json-suite.ts';
 import { type FaultyText, readVectors } from './vectors.ts';
 
 const START = 1_795_255_200_123;
@@ -23,6 +23,7 @@ const sample: Manifest = {
   source: { kind: 'image', location: '/images/mail.img', host: 'host' },
   totals: { bands: 513, zeroBands: 12, changedBands: 3, storedBytes: 5_000_000_000, writtenBytes: 30_000 },
   program: 'timeband 0.1.0',
+  padding: undefined,
   domainId: undefined,
 };
 
@@ -56,6 +57,7 @@ const manifests: fc.Arbitrary<Manifest> = fc
         writtenBytes: counts,
       }),
       program: anyText,
+      padding: anyPadding,
       domainId: fc.option(anyBytes(ID_BYTES), { nil: undefined }),
     });
   });

@@ -1,7 +1,8 @@
 /** Values that no caller may pass, and that would otherwise become bytes which nobody can read back. */
 import test from 'ava';
 import { nodePrimitives } from '../../../bands/crypto/node-primitives.ts';
-import { decodeBand, openBandHeader } from '../../../bands/format/band-file.ts';
+import { decodeBand } from '../../../bands/format/band-file.ts';
+import { openBandHeader } from '../../../bands/format/band-header.ts';
 import { Bitmap } from '../../../bands/format/bitmap.ts';
 import { u64be } from '../../../bands/format/bytes.ts';
 import { CHUNK_BYTES } from '../../../bands/format/geometry.ts';

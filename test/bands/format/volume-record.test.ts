@@ -5,7 +5,7 @@ import { ID_BYTES } from '../../../bands/format/keys.ts';
 import { KEY_BYTES } from '../../../bands/format/primitives.ts';
 import { checkVolumeName, MAX_NAME_BYTES, type VolumeRecord, volumeNameProblem, volumeRecordCodec } from '../../../bands/format/volume-record.ts';
 import { fill } from '../../support/bytes.ts';
-import { anyBytes, anyText, anyTime, testJsonCodec } from './json-suite.ts';
+import { anyBytes, anyPadding, anyText, anyTime, testJsonCodec } from './json-suite.ts';
 import { type FaultyText, readVectors } from './vectors.ts';
 
 const ACCEPTED = [
@@ -71,9 +71,11 @@ test('any accepted name stays below the folder that it is put in', (t) => {
 });
 
 test('a record with a refused name or band size cannot be read', (t) => {
-  const record: VolumeRecord = { name: 'a', bandBytes: 2 ** 21, createdMs: 0, note: '', domain: undefined };
+  const record: VolumeRecord = { name: 'a', bandBytes: 2 ** 21, createdMs: 0, note: '', padding: undefined, domain: undefined };
   for (const name of REFUSED)
     t.throws(() => volumeRecordCodec.decode(volumeRecordCodec.encode({ ...record, name })), { code: 'RECORD_CORRUPT' }, name);
+  for (const padding of [0, 1, 2048, 12_288, 2 ** 22])
+    t.throws(() => volumeRecordCodec.decode(volumeRecordCodec.encode({ ...record, padding })), { code: 'RECORD_CORRUPT' }, `${padding}`);
   for (const bandBytes of [0, 1, 2 ** 17, 3 * 2 ** 20, 2 ** 27, 2 ** 21 + 0.5, Number.NaN]) {
     t.throws(() => volumeRecordCodec.decode(volumeRecordCodec.encode({ ...record, bandBytes })), { code: 'RECORD_CORRUPT' }, `${bandBytes}`);
   }
@@ -84,6 +86,7 @@ const value: VolumeRecord = {
   bandBytes: 2_097_152,
   createdMs: 1_795_255_200_123,
   note: 'line 1\nline 2 "quoted"',
+  padding: undefined,
   domain: undefined,
 };
 const values: fc.Arbitrary<VolumeRecord> = fc.record({
@@ -94,6 +97,7 @@ const values: fc.Arbitrary<VolumeRecord> = fc.record({
   bandBytes: fc.integer({ min: 18, max: 26 }).map((power) => 2 ** power),
   createdMs: anyTime,
   note: anyText,
+  padding: anyPadding,
   domain: fc.option(fc.record({ name: fc.constantFrom('templates', 'Größe-2', 'a.b_c'), id: anyBytes(ID_BYTES), bandKey: anyBytes(KEY_BYTES) }), {
     nil: undefined,
   }),

@@ -4,13 +4,15 @@
  */
 import { nodePrimitives } from '../../../bands/crypto/node-primitives.ts';
 import { createZstdCodec } from '../../../bands/crypto/zstd.ts';
-import { type BandContext, CRC_BYTES, createBandScratch, decodeBand, encodeBand, hasValidCrc } from '../../../bands/format/band-file.ts';
+import { checkPadding, createBandScratch, decodeBand, encodeBand, hasValidCrc } from '../../../bands/format/band-file.ts';
+import { type BandContext, CRC_BYTES, openBandHeader } from '../../../bands/format/band-header.ts';
 import { equalBytes, toHex, writeU32le } from '../../../bands/format/bytes.ts';
 import { crc32 } from '../../../bands/format/crc32.ts';
 import { CHUNK_BYTES, MIN_BAND_BYTES } from '../../../bands/format/geometry.ts';
 import { decodeName, encodeNames } from '../../../bands/format/names.ts';
 import { noblePrimitives } from '../../../bands/format/noble-primitives.ts';
 import { decodeOverlayHeader, encodeOverlayHeader } from '../../../bands/format/overlay.ts';
+import type { Padding } from '../../../bands/format/padding.ts';
 import { CIPHER_NAMES, type CipherName, type Primitives } from '../../../bands/format/primitives.ts';
 import { openRecord, type RecordPlace, sealRecord } from '../../../bands/format/record.ts';
 import { FastRandom } from '../random.ts';
@@ -19,6 +21,10 @@ import { broken, type FuzzTarget } from '../target.ts';
 const KEY = new Uint8Array(32).fill(11);
 const VOLUME = new Uint8Array(16).fill(12);
 const SALT = new Uint8Array(24).fill(13);
+const LIBRARIES: readonly (readonly [string, Primitives])[] = [
+  ['node:crypto', nodePrimitives],
+  ['noble', noblePrimitives],
+];
 const GUARD = 0xa5;
 const GUARD_BYTES = 4096;
 
@@ -59,7 +65,7 @@ function plainBand(): Uint8Array {
   return plain;
 }
 
-function bandTarget(cipher: CipherName, primitives: Primitives, library: string): FuzzTarget {
+function bandTarget(cipher: CipherName, [library, primitives]: readonly [string, Primitives], padding: Padding | undefined): FuzzTarget {
   const context: BandContext = {
     primitives,
     codec: createZstdCodec(),
@@ -67,12 +73,16 @@ function bandTarget(cipher: CipherName, primitives: Primitives, library: string)
     bandBytes: MIN_BAND_BYTES,
     bandKey: KEY,
     domainId: VOLUME,
+    padding,
   };
   const plain = plainBand();
-  const sealed = encodeBand(context, plain, { salt: SALT, scratch: createBandScratch(MIN_BAND_BYTES) }).slice();
+  const sealed = encodeBand(context, plain, { salt: SALT, scratch: createBandScratch(MIN_BAND_BYTES) }).file.slice();
   const out = new Uint8Array(MIN_BAND_BYTES);
   const scratch = new Uint8Array(CHUNK_BYTES);
-  return sealedTarget(`band file, ${cipher}, ${library}`, 'BAND_CORRUPT', sealed, (bytes) => {
+  const room = new Uint8Array(sealed.length);
+  return sealedTarget(`${padding === undefined ? '' : 'padded '}band file, ${cipher}, ${library}`, 'BAND_CORRUPT', sealed, (bytes) => {
+    const header = openBandHeader(context, bytes, { salt: SALT, fileBytes: bytes.length });
+    checkPadding(context, header, { file: bytes, scratch: room });
     decodeBand(context, bytes, { salt: SALT, scratch, out });
     if (!equalBytes(out, plain)) throw broken('a band decodes to what was sealed');
     // A band's checksum is for those who have no key; opening does not look at it.
@@ -133,8 +143,9 @@ function overlayTarget(): FuzzTarget {
 export const sealedTargets: readonly FuzzTarget[] = [
   recordTarget(),
   overlayTarget(),
-  ...CIPHER_NAMES.map((cipher) => bandTarget(cipher, nodePrimitives, 'node:crypto')),
-  ...CIPHER_NAMES.map((cipher) => bandTarget(cipher, noblePrimitives, 'noble')),
+  ...CIPHER_NAMES.flatMap((cipher) =>
+    LIBRARIES.flatMap((library) => [undefined, 'padme' as const].map((padding) => bandTarget(cipher, library, padding))),
+  ),
   zstdTarget(),
   namesTarget(),
 ];
