@@ -10,13 +10,15 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Level } from 'level';
 import { messageOf } from '../bands/errors.ts';
-import { concat, equalBytes, toHex, utf8 } from '../bands/format/bytes.ts';
+import { concat, equalBytes, fromHex, toHex, u64be, utf8, viewOf } from '../bands/format/bytes.ts';
+import { ID_BYTES } from '../bands/format/keys.ts';
 import { DIGEST_BYTES } from '../bands/format/manifest.ts';
 import { createDirectories, tryToRemove } from '../bands/store/files.ts';
 import type { PageCache } from '../bands/store/session-directory.ts';
 
 type Database = Level<string, Uint8Array>;
 
+const HINT_NUMBER_BYTES = 8;
 const OPEN_ATTEMPTS = 60;
 const RETRY_MS = 25;
 /** The database is closed after this long without a request, so that others get their turn. */
@@ -31,6 +33,19 @@ export interface NewestSession {
 export interface RememberedSource {
   readonly kind: string;
   readonly location: string;
+}
+
+/** A band of some volume of a key domain: of its newest session, unless that has changed since. */
+export interface DomainHint {
+  readonly volumeId: string;
+  readonly bandIndex: number;
+}
+
+/** An index page of a volume in a key domain, by the digest of its sealed file. */
+export interface DomainPage {
+  readonly volumeId: string;
+  readonly pageNumber: number;
+  readonly digest: Uint8Array;
 }
 
 export class Catalog {
@@ -55,6 +70,11 @@ export class Catalog {
     const catalog = new Catalog('', '', () => undefined);
     catalog.#isUnusable = true;
     return catalog;
+  }
+
+  /** Whether anything is kept at all. */
+  get isKept(): boolean {
+    return !this.#isUnusable;
   }
 
   async #use<T>(run: (database: Database) => Promise<T>): Promise<T | undefined> {
@@ -189,6 +209,56 @@ export class Catalog {
     if (puts.length > 0) await this.#use((database) => database.batch(puts));
   }
 
+  /** Where a key domain has bands: what `SharedBands` looks up. Hints, to be proven by the index of a session. */
+  async domainHint(domain: string, digest: Uint8Array): Promise<DomainHint | undefined> {
+    const value = await this.#use((database) => database.get(`${digestPrefix(domain)}${toHex(digest)}`));
+    if (value?.length !== ID_BYTES + HINT_NUMBER_BYTES) return undefined;
+    return { volumeId: toHex(value.subarray(0, ID_BYTES)), bandIndex: Number(viewOf(value).getBigUint64(ID_BYTES)) };
+  }
+
+  /** The digests that a key domain is known to hold. @returns how many there are */
+  async eachDomainDigest(domain: string, take: (digest: Uint8Array) => void): Promise<number> {
+    const prefix = digestPrefix(domain);
+    const counted = await this.#use(async (database) => {
+      let count = 0;
+      for await (const key of database.keys({ gte: prefix, lt: `${prefix}~` })) {
+        const digest = fromHex(key.slice(prefix.length), DIGEST_BYTES);
+        if (digest === undefined) continue;
+        take(digest);
+        count++;
+      }
+      return count;
+    });
+    return counted ?? 0;
+  }
+
+  /** Whether the bands of an index page are among the domain's hints. */
+  async isPageInDomain(domain: string, page: DomainPage): Promise<boolean> {
+    const value = await this.#use((database) => database.get(domainPageKey(domain, page)));
+    return value !== undefined && equalBytes(value, page.digest);
+  }
+
+  /** Adds the bands of an index page. */
+  async addPageToDomain(
+    domain: string,
+    page: DomainPage,
+    bands: Iterable<{ readonly digest: Uint8Array; readonly bandIndex: number }>,
+  ): Promise<void> {
+    const prefix = digestPrefix(domain);
+    const id = fromHex(page.volumeId, ID_BYTES) ?? new Uint8Array(ID_BYTES);
+    const puts = Array.from(bands, ({ digest, bandIndex }) => ({
+      type: 'put' as const,
+      key: `${prefix}${toHex(digest)}`,
+      value: concat(id, u64be(bandIndex)),
+    }));
+    await this.#use((database) => database.batch([...puts, { type: 'put', key: domainPageKey(domain, page), value: page.digest }]));
+  }
+
+  /** Forgets a domain's hints: they are gathered anew by the next sync into it. */
+  async forgetDomain(domain: string): Promise<void> {
+    await this.#use((database) => database.clear({ gte: `domain!${domain}!`, lt: `domain!${domain}!~` }));
+  }
+
   /** What was kept of sessions for lists, by session id. */
   async sessions(volumeId: string, sessionIds: readonly string[]): Promise<Map<string, Uint8Array>> {
     const values = await this.#use((database) => database.getMany(sessionIds.map((id) => sessionKey(volumeId, id))));
@@ -225,6 +295,14 @@ export class Catalog {
   async #putAll(entries: readonly { readonly key: string; readonly value: Uint8Array }[]): Promise<void> {
     if (entries.length > 0) await this.#use((database) => database.batch(entries.map((entry) => ({ type: 'put' as const, ...entry }))));
   }
+}
+
+function digestPrefix(domain: string): string {
+  return `domain!${domain}!digest!`;
+}
+
+function domainPageKey(domain: string, { volumeId, pageNumber }: DomainPage): string {
+  return `domain!${domain}!${pageKey(volumeId, pageNumber)}`;
 }
 
 function sessionKey(volumeId: string, sessionId: string): string {

@@ -5,12 +5,12 @@ import path from 'node:path';
 import { errnoOf, ioError, TimebandError, withPath } from '../bands/errors.ts';
 import { equalBytes, fromHex, toHex } from '../bands/format/bytes.ts';
 import { DEFAULT_BAND_BYTES, isBandBytes } from '../bands/format/geometry.ts';
-import { ID_BYTES, wipeKeys } from '../bands/format/keys.ts';
+import { ID_BYTES, type KeyDomain, wipeKeys } from '../bands/format/keys.ts';
 import { checkPaddingChoice, type Padding } from '../bands/format/padding.ts';
 import { openRecord, RECORD_NONCE_BYTES, sealRecord } from '../bands/format/record.ts';
 import type { RepositoryConfig } from '../bands/format/repository-config.ts';
 import type { VolumeKey } from '../bands/format/volume-key.ts';
-import { checkVolumeName, type VolumeRecord, volumeRecordCodec } from '../bands/format/volume-record.ts';
+import { checkDomainName, checkVolumeName, type VolumeRecord, volumeRecordCodec } from '../bands/format/volume-record.ts';
 import {
   createDirectory,
   listDirectory,
@@ -36,8 +36,8 @@ import { type ReadConfig, readConfig } from './repository-config.ts';
 import { Volume } from './volume.ts';
 
 /** What is fixed when a volume is made, and decides how its bands are stored. */
-export type BandSettings = Pick<VolumeRecord, 'bandBytes' | 'padding'>;
-const DEFAULT_SETTINGS: BandSettings = { bandBytes: DEFAULT_BAND_BYTES, padding: undefined };
+export type BandSettings = Pick<VolumeRecord, 'bandBytes' | 'padding' | 'domain'>;
+const DEFAULT_SETTINGS: BandSettings = { bandBytes: DEFAULT_BAND_BYTES, padding: undefined, domain: undefined };
 const MAX_SMALL_FILE_BYTES = 65_536;
 /** A volume that is being made, or whose maker was killed. */
 const UNFINISHED_VOLUME = new RegExp(`^\\${TEMPORARY_PREFIX}[0-9a-f]+$`);
@@ -182,6 +182,7 @@ export class Repository {
 
   /**
    * Makes a volume, whole or not at all.
+   * @param options.domain name of the key domain that it is put into, for good
    * @param options.copyOf another repository's volume: the new one gets its id, and what its record says
    * @throws TimebandError USAGE, VOLUME_EXISTS, LOCKED
    */
@@ -190,6 +191,7 @@ export class Repository {
     options: {
       readonly bandBytes?: number | undefined;
       readonly padding?: Padding | undefined;
+      readonly domain?: string | undefined;
       readonly note?: string;
       readonly copyOf?: Volume | undefined;
     } = {},
@@ -213,8 +215,11 @@ export class Repository {
     }
     await this.#removeUnfinished();
     const volumeId = copyOf?.context.volumeId ?? randomBytes(ID_BYTES);
+    const domain = copyOf === undefined ? this.findDomain(options.domain) : this.#ownDomain(copyOf.record.domain);
     const record: VolumeRecord =
-      copyOf === undefined ? { name, bandBytes, createdMs: Date.now(), note: options.note ?? '', padding } : { ...copyOf.record, name };
+      copyOf === undefined
+        ? { name, bandBytes, createdMs: Date.now(), note: options.note ?? '', padding, domain }
+        : { ...copyOf.record, name, domain };
     const context = this.#contextOf(volumeId, record);
     const sealed = sealVolumeRecord(context, record);
     const temporary = path.join(this.layout.volumes, `${TEMPORARY_PREFIX}${randomBytes(8).toString('hex')}`);
@@ -276,6 +281,25 @@ export class Repository {
     return volumeRecordCodec.decode(openRecord(keys.recordsKey, { kind: 'volume', volumeId }, sealed));
   }
 
+  /** The key domain of that name; undefined without a name, or if this was opened with the key of one volume. @throws TimebandError USAGE */
+  findDomain(name: string | undefined): KeyDomain | undefined {
+    if (name === undefined) return undefined;
+    checkDomainName(name);
+    return this.#keys.domain(name);
+  }
+
+  /** What the key domain of another repository's volume is here: the same one under the same master key, else that of its name. */
+  #ownDomain(theirs: KeyDomain | undefined): KeyDomain | undefined {
+    if (theirs === undefined) return undefined;
+    const same = this.#keys.domain(theirs.name, theirs.id);
+    return same !== undefined && equalBytes(same.bandKey, theirs.bandKey) ? same : this.findDomain(theirs.name);
+  }
+
+  /** A key domain by its id, for a volume whose record is lost; undefined if this was opened with the key of one volume. */
+  lostDomain(name: string, id: Uint8Array): KeyDomain | undefined {
+    return this.#keys.domain(name, id);
+  }
+
   /** Puts a record into the place of one that cannot be read. @throws TimebandError VOLUME_EXISTS, USAGE, LOCKED */
   async replaceVolumeRecord(id: string, record: VolumeRecord): Promise<void> {
     checkVolumeName(record.name);
@@ -331,8 +355,8 @@ export class Repository {
     return this.#contextOf(randomBytes(ID_BYTES), settings);
   }
 
-  #contextOf(volumeId: Uint8Array, { bandBytes, padding }: BandSettings): VolumeContext {
-    return { volumeId, cipher: this.config.cipher, bandBytes, padding, keys: this.#keys.keysOf(volumeId) };
+  #contextOf(volumeId: Uint8Array, { bandBytes, padding, domain }: BandSettings): VolumeContext {
+    return { volumeId, cipher: this.config.cipher, bandBytes, padding, keys: this.#keys.keysOf(volumeId, domain) };
   }
 
   /** Overwrites all keys; volumes and sessions of it cannot be used any more. */

@@ -117,7 +117,8 @@ class SessionList {
     if (known !== undefined && (knownSizes !== undefined || !withSizes)) return { facts: known.facts, sizes: withSizes ? knownSizes : undefined };
     const facts = known?.facts ?? (await this.#readManifest(session));
     const sizes = withSizes ? await sizesAt(ids, at, this.#open) : undefined;
-    const keptSizes = sizes === undefined ? undefined : { neighbours, of: sizes };
+    const isLasting = this.#volume.record.domain === undefined; // else other volumes' sessions change them, too
+    const keptSizes = sizes === undefined || !isLasting ? undefined : { neighbours, of: sizes };
     if (stamp !== undefined) this.fresh.set(session, keptFactsCodec.encode({ stamp, facts, sizes: keptSizes }));
     return { facts, sizes };
   }

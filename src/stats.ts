@@ -1,5 +1,7 @@
-/** What a repository holds and takes, and what sharing and compression save. From manifests and indexes alone. */
+/** What a repository holds and takes, and what sharing and compression save. From manifests and indexes; of key domains, from links, too. */
 import type { Catalog } from './catalog.ts';
+import { CountedFiles } from './deletion/shared-files.ts';
+import { countFiles } from './deletion/sizes.ts';
 import type { Repository } from './repository.ts';
 import { summarizeSessions } from './sessions.ts';
 import type { Volume } from './volume.ts';
@@ -15,7 +17,7 @@ export interface VolumeStats {
   readonly dataBytes: number;
   /** Band files, counted for every session that has them: what they would take without hardlinks. */
   readonly linkedBytes: number;
-  /** Band files, each counted once: what they take. */
+  /** Band files, each counted once: what they take. One that volumes of a key domain share is counted at the first of them, by name. */
   readonly storedBytes: number;
 }
 
@@ -28,13 +30,16 @@ export interface RepositoryStats {
 export async function repositoryStats(repository: Repository, catalog?: Catalog): Promise<RepositoryStats> {
   const { volumes, damaged } = await repository.listReadableVolumes();
   const stats: VolumeStats[] = [];
-  for (const volume of volumes) stats.push(await volumeStats(volume, catalog));
+  const counted = new CountedFiles();
+  for (const volume of volumes) stats.push(await volumeStats(volume, catalog, counted));
   return { volumes: stats, damagedVolumes: damaged.length };
 }
 
-async function volumeStats(volume: Volume, catalog: Catalog | undefined): Promise<VolumeStats> {
+async function volumeStats(volume: Volume, catalog: Catalog | undefined, counted: CountedFiles): Promise<VolumeStats> {
   const summaries = await summarizeSessions(volume, { catalog, withSizes: true });
-  const readable = summaries.flatMap(({ manifest, sizes }) => (manifest === undefined || sizes === undefined ? [] : { ...manifest, ...sizes }));
+  const readable = summaries.flatMap(({ session, manifest, sizes }) =>
+    manifest === undefined || sizes === undefined ? [] : { session, ...manifest, ...sizes },
+  );
   const sum = (of: (manifest: (typeof readable)[number]) => number): number => readable.reduce((total, manifest) => total + of(manifest), 0);
   return {
     volume: volume.name,
@@ -43,6 +48,13 @@ async function volumeStats(volume: Volume, catalog: Catalog | undefined): Promis
     logicalBytes: sum(({ sizeBytes }) => sizeBytes),
     dataBytes: sum(({ totals, bandBytes }) => (totals.bands - totals.zeroBands) * bandBytes),
     linkedBytes: sum(({ totals }) => totals.storedBytes),
-    storedBytes: sum(({ addedBytes }) => addedBytes),
+    storedBytes:
+      volume.record.domain === undefined
+        ? sum(({ addedBytes }) => addedBytes)
+        : await countFiles(
+            volume,
+            readable.map(({ session }) => session),
+            counted,
+          ),
   };
 }

@@ -188,6 +188,11 @@ def tag(value: Any) -> bool:
     return value != "latest" and not session_id(value) and re.match(r"\d{4}-\d\d(?!\d)", value, re.ASCII) is None
 
 
+def domain_name(value: Any) -> bool:
+    """FORMAT.md: Volume."""
+    return isinstance(value, str) and tag(value[:1]) and tag("x" + value[1:])
+
+
 def padding(value: Any) -> bool:
     """FORMAT.md: Padding."""
     return value == "padme" or count(value) and MIN_PAD <= value <= MAX_BAND and value & (value - 1) == 0
@@ -524,6 +529,10 @@ class MasterKey:
     def volume_key(self, volume: bytes) -> bytes:
         return expand(self._master, b"timeband/v1/volume\0" + volume)
 
+    def domain_key(self, domain: bytes) -> bytes:
+        """The band key of a key domain."""
+        return expand(expand(self._master, b"timeband/v1/domain\0" + domain), b"timeband/v1/bands\0" + domain)
+
 
 class ExportedKey:
     """Opens one volume (FORMAT.md: Exported volume key)."""
@@ -546,6 +555,9 @@ class ExportedKey:
 
     def volume_key(self, volume: bytes) -> bytes:
         return self._key
+
+    def domain_key(self, domain: bytes) -> bytes:
+        raise Damage("the volume's record is lost, and without it a volume key does not open the bands of a key domain")
 
 
 def open_slots(root: Folder, config_digest: bytes, offer: Offer) -> MasterKey:
@@ -592,6 +604,7 @@ class VolumeKeys:
         self.cipher = cipher
         self.records = expand(volume_key, b"timeband/v1/records\0" + volume)
         self.bands = expand(volume_key, b"timeband/v1/bands\0" + volume)
+        self.domain = volume
         self._names = expand(volume_key, b"timeband/v1/names\0" + volume)
 
     def name(self, kind: int, number: int) -> str:
@@ -647,7 +660,7 @@ class SealedBand:
         salt, commitment, table = data[8:32], data[32:64], data[64:start]
         if entry is not None and salt != entry.salt:
             raise Damage(f"{what}: is an older or other band (another salt)")
-        context = keys.cipher.encode() + b"\0" + salt + keys.volume
+        context = keys.cipher.encode() + b"\0" + salt + keys.domain
         if padded:
             table = self._open_table(table, expand(keys.bands, b"timeband/v2/band-table\0" + context + commitment, 44), keys.cipher, what)
         info = (b"timeband/v2/band\0" if padded else b"timeband/v1/band\0") + context + table
@@ -822,7 +835,8 @@ def find_zstd() -> Zstd:
 REPOSITORY_SHAPE = {"format": exactly("timeband-repository"), "version": exactly(1), "id": hex_digits(32),
                     "cipher": lambda value: isinstance(value, str) and value in CIPHERS, "created": time}
 VOLUME_SHAPE = {"format": exactly("timeband-volume"), "version": exactly(1), "name": volume_name,
-                "bandBytes": lambda value: count(value) and is_band_bytes(value), "created": time, "note": text, "pad?": padding}
+                "bandBytes": lambda value: count(value) and is_band_bytes(value), "created": time, "note": text, "pad?": padding,
+                "domain?": {"name": domain_name, "id": hex_digits(32), "bandKey": hex_digits(64)}}
 MANIFEST_SHAPE = {
     "format": exactly("timeband-session"), "version": exactly(1), "session": session_id, "volume": hex_digits(32),
     "sizeBytes": lambda value: count(value) and value > 0 and value % 512 == 0,
@@ -831,7 +845,7 @@ MANIFEST_SHAPE = {
     "pages": [hex_digits(64)], "bitmap": hex_digits(64),
     "source": {"kind": text, "location": text, "host": text},
     "totals": {"bands": count, "zeroBands": count, "changedBands": count, "storedBytes": count, "writtenBytes": count},
-    "program": text, "pad?": padding,
+    "program": text, "pad?": padding, "domain?": hex_digits(32),
 }
 LABELS_SHAPE = {"format": exactly("timeband-labels"), "version": exactly(1), "tags": [tag], "note": text,
                 "protected": boolean, "verified": either(exactly(None), {"at": time, "data": boolean})}
@@ -926,6 +940,7 @@ class Volume:
         self.title = name
         self.note = ""
         self._volumes = volumes
+        self._key = repository.key
         try:
             self._read_record()
         except Damage as error:
@@ -936,7 +951,18 @@ class Volume:
             what = folder.where("volume")
             plain = self.keys.open_record(folder.read("volume", MAX_SMALL_FILE), b"volume", b"", what)
             record = decode_volume(plain, what)
+        if "domain" in record:
+            self.keys.domain = bytes.fromhex(record["domain"]["id"])
+            self.keys.bands = bytes.fromhex(record["domain"]["bandKey"])
         self.title, self.band_bytes, self.note = record["name"], record["bandBytes"], record["note"]
+
+    def enter_domain(self, domain: bytes, what: str) -> None:
+        """A manifest's key domain is that of the volume's record; where that is lost, it is known from here."""
+        if domain == self.keys.domain:
+            return
+        if self.damage is None:
+            raise Damage(f"{what}: is of another key domain than its volume")
+        self.keys.domain, self.keys.bands = domain, self._key.domain_key(domain)
 
     def open(self) -> Folder:
         return self._volumes.folder(self.id)
@@ -994,6 +1020,7 @@ class Session:
             raise Damage(f"{what}: is the manifest of another session")
         if self.volume.band_bytes not in (None, manifest["bandBytes"]):
             raise Damage(f"{what}: has another band size than its volume")
+        self.volume.enter_domain(bytes.fromhex(manifest.get("domain", self.volume.id)), what)
         return manifest
 
     def manifest_digest(self) -> str:

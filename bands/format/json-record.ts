@@ -94,6 +94,7 @@ export class Fields {
     return time;
   }
 
+  /** Whether the object has the field, for one that only some records have. */
   has(name: string): boolean {
     return Object.hasOwn(this.#object, name);
   }

@@ -51,6 +51,8 @@ export interface Manifest {
   readonly program: string;
   /** The volume's: should its record be lost, the bands that are stored from then on are not to be told from these. */
   readonly padding: Padding | undefined;
+  /** Of the volume's key domain, 16 bytes: with the master key it is enough to open the bands. Undefined: the volume is in none. */
+  readonly domainId: Uint8Array | undefined;
 }
 
 function malformed(message: string): TimebandError {
@@ -102,6 +104,7 @@ export const manifestCodec: JsonCodec<Manifest> = jsonCodec('manifest', {
     },
     program: manifest.program,
     ...(manifest.padding === undefined ? {} : { pad: manifest.padding }),
+    ...(manifest.domainId === undefined ? {} : { domain: toHex(manifest.domainId) }),
   }),
   fromJson(fields) {
     fields.constant('format', 'timeband-session');
@@ -128,6 +131,7 @@ export const manifestCodec: JsonCodec<Manifest> = jsonCodec('manifest', {
       totals: readTotals(fields.object('totals'), bands),
       program: fields.string('program'),
       padding: readPadding(fields, bandBytes),
+      domainId: fields.has('domain') ? fields.hex('domain', ID_BYTES) : undefined,
     };
   },
 });

@@ -29,6 +29,11 @@ export interface VolumeContext {
   readonly keys: VolumeKeys;
 }
 
+/** Whether the volume is in a key domain, so that other volumes may share its band files. */
+export function isInDomain({ volumeId, keys }: VolumeContext): boolean {
+  return !equalBytes(keys.domainId, volumeId);
+}
+
 /** A cache of opened index pages. The digest of the sealed file pins the content, so a hit is as good as the file. */
 export interface PageCache {
   get(pageNumber: number, sealedDigest: Uint8Array): Promise<Uint8Array | undefined>;
@@ -76,6 +81,8 @@ export class SessionDirectory {
       const manifest = manifestCodec.decode(plain);
       const isInPlace =
         manifest.sessionId === sessionId && equalBytes(manifest.volumeId, context.volumeId) && manifest.bandBytes === context.bandBytes;
+      if (isInPlace && !equalBytes(manifest.domainId ?? context.volumeId, context.keys.domainId))
+        throw new TimebandError('manifest: its bands are sealed for another key domain than the volume record names', { code: 'RECORD_CORRUPT' });
       if (!isInPlace) throw new TimebandError('manifest: of another session or volume', { code: 'RECORD_CORRUPT' });
       return new SessionDirectory(directory, context, { manifest, digest: nodePrimitives.sha256(sealed), pageCache });
     } catch (error) {

@@ -25,6 +25,7 @@ import { type LinkOutcome, linkOrCopy } from '../store/link-file.ts';
 import { readBandFile } from '../store/open-band-file.ts';
 import { readChunk as readChunkOf } from '../store/read-chunk.ts';
 import { BufferPool, DIRECT_BLOCK_BYTES, differingRuns, isZero, nonZeroRuns } from './buffers.ts';
+import { mayKnow } from './digest-filter.ts';
 import type {
   AdoptBandTask,
   BandFileTask,
@@ -166,6 +167,7 @@ async function store(task: StoreBandTask, plain: Uint8Array): Promise<StoreBandR
   const fingerprint = nodePrimitives.fingerprint(task.keys.fingerprintKey, plain);
   if (task.baseFingerprint !== undefined && equalBytes(fingerprint, task.baseFingerprint)) return { status: 'unchanged', readBytes };
   const digest = nodePrimitives.sha256(plain);
+  if (task.known !== undefined && mayKnow(task.known, digest)) return { status: 'known', readBytes, fingerprint, digest };
   if (task.file !== undefined && task.mayExist) {
     const adopted = await adopt(task.keys, task.file, digest);
     if (adopted !== undefined) return { status: 'stored', readBytes, ...adopted, isAdopted: true };

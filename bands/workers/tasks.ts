@@ -50,10 +50,13 @@ export interface StoreBandTask {
   readonly mayExist: boolean;
   /** Modification time of the band file, in seconds since 1970. */
   readonly mtimeSeconds: number;
+  /** Digests that may be stored elsewhere in the key domain: such a band is not sealed but reported. */
+  readonly known?: Uint8Array | undefined;
 }
 
 export type StoreBandResult =
   | { readonly status: 'zero' | 'unchanged'; readonly readBytes: number }
+  | { readonly status: 'known'; readonly readBytes: number; readonly fingerprint: Uint8Array; readonly digest: Uint8Array }
   | {
       readonly status: 'stored';
       readonly readBytes: number;

@@ -16,6 +16,7 @@ import { saltName } from '../damaged-bands.ts';
 import { BandProver } from '../repair/band-files.ts';
 import type { Incoming } from '../sync/incoming.ts';
 import { type LinkCounts, linkBands, sortedByName } from '../sync/session-pages.ts';
+import type { SharedBands } from '../sync/shared-bands.ts';
 import { type Neighbour, neighbourPage } from './neighbour.ts';
 
 /** What was done, in bands and bytes. */
@@ -41,6 +42,8 @@ export interface BandCopyInput {
   readonly sessionMs: number;
   /** Salts of bands on the target's damaged list: their files are proven before they are linked. */
   readonly listed: ReadonlySet<string>;
+  /** Where to look for bands that other volumes of the target's key domain hold; undefined: the volume shares with none. */
+  readonly shared: SharedBands | undefined;
   readonly pool: BandPool;
   readonly signal: AbortSignal | undefined;
   readonly onBands: (bands: number, readBytes: number) => void;
@@ -54,6 +57,12 @@ interface PageCopy {
   readonly wanted: PageEntries;
   /** The index page of the new session. */
   readonly entries: PageEntries;
+}
+
+/** What the index of the new session is to say of a band, undefined for zeros; and whether its file was there already. */
+interface BroughtBand {
+  readonly band: StoredBand | undefined;
+  readonly isLinked: boolean;
 }
 
 export class BandCopy {
@@ -112,17 +121,18 @@ export class BandCopy {
     if (band === undefined) return;
     try {
       const stored = (await this.#adopt(to, band)) ?? (await this.#copy({ keys: this.#sourceKeys, file, band }, to));
-      writeEntry(page.entries, i, stored);
-      if (stored === undefined) return; // zeros that were stored as data: the target says so in its index
+      writeEntry(page.entries, i, stored.band);
+      if (stored.isLinked) this.counts.linkedBands++;
+      if (stored.isLinked || stored.band === undefined) return; // zeros that were stored as data: the target says so in its index
       this.counts.writtenBands++;
-      this.counts.writtenBytes += stored.fileBytes;
+      this.counts.writtenBytes += stored.band.fileBytes;
     } catch (error) {
       throw inBand(error, source, page.first + i);
     }
   }
 
   /** The band file of an earlier run, if it is whole and what is wanted; else there is none any more. */
-  async #adopt(file: string, band: StoredBand): Promise<StoredBand | undefined> {
+  async #adopt(file: string, band: StoredBand): Promise<BroughtBand | undefined> {
     const { isResumed, hasSameKeys, pool, onBands } = this.#input;
     if (!isResumed) return undefined;
     const found = await pool.run('adoptBand', { keys: this.#targetKeys, file, digest: band.digest });
@@ -132,28 +142,42 @@ export class BandCopy {
     }
     this.counts.resumedBands++;
     onBands(1, 0);
-    return hasSameKeys ? band : found;
+    return { band: hasSameKeys ? band : found, isLinked: false };
   }
 
-  async #copy(from: BandFileTask, to: string): Promise<StoredBand | undefined> {
-    const { pool, hasSameKeys, sessionMs, onBands } = this.#input;
-    let stored: StoredBand | undefined = from.band;
-    if (hasSameKeys) await pool.run('copyBand', { ...from, to });
-    else {
-      const task = {
-        keys: this.#targetKeys,
-        input: { sealed: from },
-        baseFingerprint: undefined,
-        file: to,
-        mayExist: false,
-        mtimeSeconds: sessionMs / 1000,
-      };
-      const result = await pool.run('storeBand', task);
-      stored = result.status === 'stored' ? result.band : undefined;
-    }
-    this.counts.readBytes += from.band.fileBytes;
-    onBands(1, from.band.fileBytes);
-    return stored;
+  async #copy(from: BandFileTask, to: string): Promise<BroughtBand> {
+    const { hasSameKeys, onBands } = this.#input;
+    const brought = hasSameKeys ? await this.#copyAsItIs(from, to) : await this.#sealAnew(from, to);
+    const readBytes = hasSameKeys && brought.isLinked ? 0 : from.band.fileBytes;
+    this.counts.readBytes += readBytes;
+    onBands(1, readBytes);
+    return brought;
+  }
+
+  async #copyAsItIs(from: BandFileTask, to: string): Promise<BroughtBand> {
+    const { pool, shared } = this.#input;
+    const { band } = from;
+    const isLinked = (await shared?.take(band, { file: to, keys: this.#targetKeys }, pool)) !== undefined;
+    if (!isLinked) await pool.run('copyBand', { ...from, to });
+    return { band, isLinked };
+  }
+
+  async #sealAnew(from: BandFileTask, to: string): Promise<BroughtBand> {
+    const { pool, sessionMs, shared } = this.#input;
+    const task = {
+      keys: this.#targetKeys,
+      input: { sealed: from },
+      baseFingerprint: undefined,
+      file: to,
+      mayExist: false,
+      mtimeSeconds: sessionMs / 1000,
+    };
+    const result = await pool.run('storeBand', { ...task, known: shared?.filter });
+    if (result.status !== 'known') return { band: result.status === 'stored' ? result.band : undefined, isLinked: false };
+    const band = await shared?.take(result, { file: to, keys: this.#targetKeys }, pool);
+    if (band !== undefined) return { band, isLinked: true };
+    const stored = await pool.run('storeBand', task);
+    return { band: stored.status === 'stored' ? stored.band : undefined, isLinked: false };
   }
 }
 

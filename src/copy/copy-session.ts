@@ -12,6 +12,7 @@ import type { Catalog } from '../catalog.ts';
 import { writeIndexRecords, writeLabels } from '../sync/commit.ts';
 import { clearIncoming, Incoming } from '../sync/incoming.ts';
 import { type IndexCounts, SessionPages } from '../sync/session-pages.ts';
+import type { SharedBands } from '../sync/shared-bands.ts';
 import { PROGRAM } from '../version.ts';
 import type { Volume } from '../volume.ts';
 import { BandCopy, type CopyCounts, interruptedCopy } from './copy-bands.ts';
@@ -28,6 +29,8 @@ export interface SessionCopyInput {
   readonly hasSameKeys: boolean;
   /** Salts of bands on the target's damaged list. */
   readonly listed: ReadonlySet<string>;
+  /** What the volumes of the target's key domain hold. */
+  readonly shared: SharedBands | undefined;
   readonly pool: BandPool;
   /** Of the target. */
   readonly catalog: Catalog | undefined;

@@ -13,6 +13,7 @@ import { Lease } from '../leases.ts';
 import type { OnProgress } from '../progress.ts';
 import type { Repository } from '../repository.ts';
 import { checkRollback, findRollback } from '../sync/rollback.ts';
+import { SharedBands, sharingDomain } from '../sync/shared-bands.ts';
 import type { Volume } from '../volume.ts';
 import { interruptedCopy, isDamage } from './copy-bands.ts';
 import { copySession } from './copy-session.ts';
@@ -102,6 +103,8 @@ interface CopyWay {
   readonly target: Volume;
   /** Salts of bands on the target's damaged list. */
   readonly listed: ReadonlySet<string>;
+  /** What the volumes of the target's key domain hold. */
+  readonly shared: SharedBands | undefined;
 }
 
 const NOTHING = { writtenBands: 0, writtenBytes: 0, resumedBands: 0, linkedBands: 0, readBytes: 0, message: undefined } as const;
@@ -168,10 +171,11 @@ class CopyRun {
       await emptyTrash(target.layout.trash, [volume.layout.sessions]);
       await this.#guard(plan, volume);
       const listed = new Set((await knownDamage(volume, (message) => this.warnings.push(message))).map(({ salt }) => saltName(salt)));
+      const shared = await SharedBands.open(target, sharingDomain(volume), this.#job.environment.targetCatalog);
       const there = new Set(await volume.sessionIds()); // under the lock: another copy may have been faster
       for (const id of plan.missing) {
         if (there.has(id)) this.outcomes.push({ ...NOTHING, volume: name, session: id, status: 'present' });
-        else await this.#copyOne(id, { source: plan.source, target: volume, listed });
+        else await this.#copyOne(id, { source: plan.source, target: volume, listed, shared });
       }
     } finally {
       const isInterrupted = this.#job.options.signal?.aborted === true; // then there is something to go on with
@@ -232,7 +236,7 @@ class CopyRun {
     }
   }
 
-  async #leaseAndCopy(sessionId: string, { source, target, listed }: CopyWay): ReturnType<typeof copySession> {
+  async #leaseAndCopy(sessionId: string, { source, target, listed, shared }: CopyWay): ReturnType<typeof copySession> {
     const { options, environment, pool } = this.#job;
     if (options.signal?.aborted === true) throw interruptedCopy();
     if (pool === undefined) throw new RangeError('pool: none');
@@ -250,6 +254,7 @@ class CopyRun {
       target,
       hasSameKeys: this.hasSameKeys,
       listed,
+      shared,
       pool,
       catalog: environment.targetCatalog,
       signal: options.signal,

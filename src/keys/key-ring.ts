@@ -3,7 +3,16 @@
  * the end. What opens a repository is its master key, or the key of one of its volumes.
  */
 import { equalBytes, toHex } from '../../bands/format/bytes.ts';
-import { deriveVolumeKey, deriveVolumeKeys, type VolumeKeys, wipeKeys } from '../../bands/format/keys.ts';
+import {
+  deriveDomain,
+  deriveDomainKey,
+  deriveVolumeKey,
+  deriveVolumeKeys,
+  inDomain,
+  type KeyDomain,
+  type VolumeKeys,
+  wipeKeys,
+} from '../../bands/format/keys.ts';
 import type { VolumeKey } from '../../bands/format/volume-key.ts';
 
 /** The key itself, as processes of ours hand it on; whoever has it wipes it. */
@@ -39,19 +48,30 @@ export class KeyRing {
     return 'masterKey' in this.#grant ? undefined : toHex(this.#grant.volumeKey.volumeId);
   }
 
-  /** The keys of a volume. The ring keeps them and wipes them; using them after that throws. @throws RangeError for a volume that this ring does not open */
-  keysOf(volumeId: Uint8Array): VolumeKeys {
-    const id = toHex(volumeId);
-    const held = this.#volumes.get(id) ?? this.#derive(volumeId);
+  /**
+   * The keys of a volume, with the band key of its domain if it is in one. The ring keeps them and wipes them; using them
+   * after that throws. @throws RangeError for a volume that this ring does not open
+   */
+  keysOf(volumeId: Uint8Array, domain?: KeyDomain | undefined): VolumeKeys {
+    const id = `${toHex(volumeId)} ${domain === undefined ? '' : toHex(domain.id)}`;
+    const held = this.#volumes.get(id) ?? this.#derive(volumeId, domain);
     this.#volumes.set(id, held);
     return held;
   }
 
-  #derive(volumeId: Uint8Array): HeldVolumeKeys {
+  #derive(volumeId: Uint8Array, domain: KeyDomain | undefined): HeldVolumeKeys {
     const volumeKey = this.copyVolumeKey(volumeId);
-    const keys = deriveVolumeKeys(volumeKey, volumeId);
+    const keys = inDomain(deriveVolumeKeys(volumeKey, volumeId), domain);
     wipeKeys(volumeKey);
     return new HeldVolumeKeys(keys);
+  }
+
+  /** The key domain of that name; with `id`, the one of that id, whose name was lost. Undefined if this ring opens one volume only. */
+  domain(name: string, id?: Uint8Array): KeyDomain | undefined {
+    const grant = this.#open;
+    if (!('masterKey' in grant)) return undefined;
+    const { masterKey } = grant;
+    return id === undefined ? deriveDomain(masterKey, name) : { name, id, bandKey: deriveDomainKey(masterKey, id) };
   }
 
   /** The key that opens one volume and nothing else: 32 bytes, which the caller wipes. */

@@ -3,11 +3,13 @@
 import type { Catalog } from '../catalog.ts';
 import { summarizeSessions } from '../sessions.ts';
 import { MAX_REMEMBERED_PAGES, type RememberedPage } from '../sync/session-pages.ts';
+import { SharedBands } from '../sync/shared-bands.ts';
 import type { Volume } from '../volume.ts';
 
 export async function rebuildCatalog(volume: Volume, catalog: Catalog | undefined): Promise<void> {
   if (catalog === undefined) return;
   await catalog.dropCaches(volume.id);
+  await SharedBands.forget(volume, catalog); // the next sync into the key domain gathers them
   await summarizeSessions(volume, { catalog }).catch(() => []); // reads every manifest into it; a folder that is missing was reported
   const newest = (await volume.sessionIds().catch(() => [])).at(-1);
   const session = newest === undefined ? undefined : await volume.openSession(newest).catch(() => undefined);

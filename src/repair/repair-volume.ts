@@ -2,6 +2,8 @@
 import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { TimebandError } from '../../bands/errors.ts';
+import { equalBytes, toHex } from '../../bands/format/bytes.ts';
+import type { KeyDomain } from '../../bands/format/keys.ts';
 import { manifestCodec } from '../../bands/format/manifest.ts';
 import { openRecord } from '../../bands/format/record.ts';
 import { parseSessionId, SESSION_ID_PATTERN } from '../../bands/format/session-id.ts';
@@ -52,10 +54,19 @@ async function deriveRecord(repository: Repository, id: string, sessions: string
         ? undefined
         : openOrUndefined(() => manifestCodec.decode(openRecord(keys.recordsKey, { kind: 'manifest', volumeId, at: sessionId }, sealed)));
     if (manifest === undefined) continue;
-    const { bandBytes, padding } = manifest;
-    return { name: `recovered-${id.slice(0, ID_DIGITS)}`, bandBytes, createdMs: parseSessionId(ids[0] ?? '') ?? 0, note: '', padding };
+    const { bandBytes, padding, domainId } = manifest;
+    const domain = domainId === undefined ? undefined : await findDomain(repository, domainId);
+    if (domainId !== undefined && domain === undefined) return undefined;
+    return { name: `recovered-${id.slice(0, ID_DIGITS)}`, bandBytes, createdMs: parseSessionId(ids[0] ?? '') ?? 0, note: '', padding, domain };
   }
   return undefined;
+}
+
+/** The domain of that id; its name, if another volume has it. */
+async function findDomain(repository: Repository, id: Uint8Array): Promise<KeyDomain | undefined> {
+  const { volumes } = await repository.listVolumes();
+  const known = volumes.flatMap(({ record }) => record.domain ?? []).find((domain) => equalBytes(domain.id, id));
+  return known ?? repository.lostDomain(`recovered-${toHex(id).slice(0, ID_DIGITS)}`, id);
 }
 
 function openOrUndefined<T>(open: () => T): T | undefined {

@@ -10,7 +10,7 @@ import { listDirectory, statIfPresent } from '../../bands/store/files.ts';
 import { shareBandKeys } from '../../bands/workers/band-pool.ts';
 import { type CheckOptions, checkRepository, type FoundDamage } from '../check/check.ts';
 import type { CheckResult, Finding } from '../check/findings.ts';
-import { changeDamagedList, readDamagedList } from '../damaged-bands.ts';
+import { changeDamagedList, readDamagedList, saltName } from '../damaged-bands.ts';
 import { emptyTrash } from '../deletion/trash.ts';
 import { isUnwritable } from '../leases.ts';
 import type { Lock } from '../locks.ts';
@@ -19,6 +19,7 @@ import { clearIncoming } from '../sync/incoming.ts';
 import { Volume } from '../volume.ts';
 import { contentDonor, copyDonor, remainsDonor } from './band-donors.ts';
 import { type BandOutcome, BandRepair } from './band-repair.ts';
+import { domainDonor } from './domain-donor.ts';
 import { rebuildCatalog } from './rebuild-catalog.ts';
 import { PageRepair, repairBitmap } from './repair-index.ts';
 import type { RepairJob } from './repair-job.ts';
@@ -146,11 +147,16 @@ class Repair {
   async #repairBands(job: RepairJob): Promise<Finding[]> {
     const { volume, pool, workshop, copy } = job;
     const keys = shareBandKeys(volume.context);
-    const donors = [remainsDonor(pool, keys), ...(copy === undefined ? [] : [copyDonor(pool, copy)]), contentDonor(pool, keys)];
-    const repair = new BandRepair({ volume, pool, keys, workshop, donors });
     const listed = await readDamagedList(volume).catch(() => undefined);
     const bands = new Map((listed ?? []).map((band) => [nameOf(band), band]));
     for (const [name, { band }] of this.#found) if (name.startsWith(volume.id)) bands.set(nameOf(band), band);
+    const donors = [
+      remainsDonor(pool, keys),
+      ...(copy === undefined ? [] : [copyDonor(pool, copy)]),
+      domainDonor(pool, this.#repository, { volume, salts: new Set([...bands.values()].map(({ salt }) => saltName(salt))) }),
+      contentDonor(pool, keys),
+    ];
+    const repair = new BandRepair({ volume, pool, keys, workshop, donors });
     const settled: Finding[] = [];
     const damaged: DamagedBand[] = [];
     for (const [name, band] of [...bands].sort(([, a], [, b]) => a.bandIndex - b.bandIndex)) {

@@ -2,6 +2,7 @@
 import { statfs } from 'node:fs/promises';
 import { parseSessionId } from '../../bands/format/session-id.ts';
 import type { Catalog } from '../catalog.ts';
+import { TakenLinks } from '../deletion/shared-files.ts';
 import { DeletionPlanner } from '../deletion/sizes.ts';
 import type { Repository } from '../repository.ts';
 import { type SessionSummary, summarizeSessions } from '../sessions.ts';
@@ -41,9 +42,10 @@ export interface PrunePlan {
 /** @throws TimebandError USAGE (no rule), RECORD_MISSING, IO_ERROR */
 export async function planPrune(repository: Repository, volumes: readonly Volume[], request: PruneRequest, catalog?: Catalog): Promise<PrunePlan> {
   const planners = new Map<Volume, DeletionPlanner>();
+  const taken = new TakenLinks();
   const sessions: PrunedSession[] = [];
   for (const volume of volumes) {
-    const planner = await DeletionPlanner.of(volume);
+    const planner = await DeletionPlanner.of(volume, taken);
     planners.set(volume, planner);
     for (const decided of decide(volume, await summarizeSessions(volume, { catalog }), request)) {
       sessions.push(decided.action === 'keep' ? decided : { ...decided, freedBytes: await planner.take(decided.id) });

@@ -5,7 +5,7 @@ import { toHex } from '../../bands/format/bytes.ts';
 import { bandCountOf } from '../../bands/format/geometry.ts';
 import { type Labels, labelsCodec, NO_LABELS } from '../../bands/format/labels.ts';
 import { type Manifest, manifestCodec } from '../../bands/format/manifest.ts';
-import type { SessionDirectory } from '../../bands/store/session-directory.ts';
+import { isInDomain, type SessionDirectory } from '../../bands/store/session-directory.ts';
 import type { Catalog } from '../catalog.ts';
 import type { SessionToken, SourceOwner, SourceView } from '../sources/source.ts';
 import { PROGRAM } from '../version.ts';
@@ -51,11 +51,12 @@ export async function commitSession(session: FinishedSession): Promise<string[]>
 export async function writeIndexRecords(
   incoming: Incoming,
   { changed, pageDigests }: Pick<SessionPages, 'changed' | 'pageDigests'>,
-  described: Omit<Manifest, 'pageDigests' | 'bitmapDigest'>,
+  described: Omit<Manifest, 'pageDigests' | 'bitmapDigest' | 'domainId'>,
 ): Promise<Uint8Array> {
   const at = described.sessionId;
   const bitmapDigest = await incoming.writeRecord(incoming.recordPath('bitmap'), { kind: 'bitmap', at }, changed.encode());
-  const manifest = manifestCodec.encode({ ...described, pageDigests, bitmapDigest });
+  const domainId = isInDomain(incoming.context) ? incoming.context.keys.domainId : undefined;
+  const manifest = manifestCodec.encode({ ...described, pageDigests, bitmapDigest, domainId });
   return await incoming.writeRecord(incoming.recordPath('manifest'), { kind: 'manifest', at }, manifest);
 }
 
@@ -119,7 +120,7 @@ class ReferenceKeeper {
   }
 }
 
-function describeSession({ volume, view, base, pages, ...session }: FinishedSession): Omit<Manifest, 'pageDigests' | 'bitmapDigest'> {
+function describeSession({ volume, view, base, pages, ...session }: FinishedSession): Omit<Manifest, 'pageDigests' | 'bitmapDigest' | 'domainId'> {
   const { counts } = pages;
   const { bandBytes, padding, volumeId } = volume.context;
   return {

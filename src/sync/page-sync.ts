@@ -16,13 +16,14 @@ import { removeFileSync } from '../../bands/store/files.ts';
 import type { SessionDirectory, VolumeContext } from '../../bands/store/session-directory.ts';
 import { type BandPool, shareBandKeys } from '../../bands/workers/band-pool.ts';
 import { forEachBounded } from '../../bands/workers/bounded.ts';
-import type { BandKeyMaterial } from '../../bands/workers/tasks.ts';
+import type { BandKeyMaterial, StoreBandResult } from '../../bands/workers/tasks.ts';
 import { isDamage } from '../damage-log.ts';
 import type { OnProgress } from '../progress.ts';
 import type { DataMap } from '../sources/data-map.ts';
 import type { SourceView } from '../sources/source.ts';
 import type { Incoming } from './incoming.ts';
 import { type IndexCounts, type LinkCounts, linkBands, SessionPages } from './session-pages.ts';
+import type { SharedBands } from './shared-bands.ts';
 
 const PAGES_AT_ONCE = 2;
 
@@ -36,6 +37,8 @@ export interface PageSyncInput {
   readonly candidates: Bitmap | undefined;
   /** Bands whose file in the base is damaged: they are among the candidates, and stored again even if they did not change. */
   readonly damagedInBase: Bitmap | undefined;
+  /** Where to look for bands that other volumes of the key domain hold; undefined: the volume shares with none. */
+  readonly shared: SharedBands | undefined;
   readonly pool: BandPool;
   /** Where the session is written; undefined: only measure. */
   readonly incoming: Incoming | undefined;
@@ -58,6 +61,9 @@ export interface SyncCounts extends IndexCounts, LinkCounts {
   paddedBytes: number;
   /** Of the band files written, those that an interrupted sync had left. */
   resumedBands: number;
+  /** Bands whose file another volume of the key domain had, and their bytes. */
+  sharedBands: number;
+  sharedBytes: number;
   /** Bands that were stored again because the base's file is missing. */
   storedAgain: number;
 }
@@ -73,6 +79,8 @@ export class PageSync {
     linkedBands: 0,
     copiedBands: 0,
     resumedBands: 0,
+    sharedBands: 0,
+    sharedBytes: 0,
     storedAgain: 0,
     storedBytes: 0,
   };
@@ -200,14 +208,28 @@ export class PageSync {
       readonly baseFingerprint: Uint8Array | undefined;
     },
   ): Promise<void> {
-    const { view, context, pool, sessionMs, isResumed } = this.#input;
+    const { view, context, pool, sessionMs, isResumed, shared } = this.#input;
     const bandIndex = pageNumber * ENTRIES_PER_PAGE + i;
     const range = { offset: bandIndex * context.bandBytes, length: bandLengthOf(bandIndex, view.sizeBytes, context.bandBytes) };
     const { file, baseFingerprint } = page;
-    const result = await view.withBand(range, this.#dataRanges(pageNumber, i), (input) =>
-      pool.run('storeBand', { keys: this.#keys, input, baseFingerprint, file, mayExist: isResumed, mtimeSeconds: sessionMs / 1000 }),
-    );
+    const store = (known: Uint8Array | undefined): Promise<StoreBandResult> =>
+      view.withBand(range, this.#dataRanges(pageNumber, i), (input) =>
+        pool.run('storeBand', { keys: this.#keys, input, baseFingerprint, file, mayExist: isResumed, mtimeSeconds: sessionMs / 1000, known }),
+      );
+    let result = await store(shared?.filter);
     this.counts.readBytes += result.readBytes;
+    if (result.status === 'known') {
+      const band = await shared?.take(result, file === undefined ? undefined : { file, keys: this.#keys }, pool);
+      if (band !== undefined) {
+        this.#hasChanges = true;
+        writeEntry(page.entries, i, band);
+        this.counts.sharedBands++;
+        this.counts.sharedBytes += band.fileBytes;
+        return;
+      }
+      result = await store(undefined);
+      this.counts.readBytes += result.readBytes;
+    }
     if (result.status === 'zero') this.#takeZero(page, i);
     if (result.status !== 'stored') return;
     this.#hasChanges = true;

@@ -15,6 +15,7 @@ import { ownerOf } from './location.ts';
 import { type ReadScope, readScope } from './read-scope.ts';
 import type { SyncEnvironment, SyncOptions, UserChanges } from './request.ts';
 import { checkRollback } from './rollback.ts';
+import { SharedBands } from './shared-bands.ts';
 import { SessionRoom, type SpacePlace } from './space.ts';
 
 /** Below so many bands to read, their holes are read, too: to find them would take longer. */
@@ -47,6 +48,8 @@ export interface Plan {
   readonly sessionId: string;
   readonly startedMs: number;
   readonly healing: Healing;
+  /** What the volumes of the key domain hold; undefined: the volume shares with none. */
+  readonly shared: SharedBands | undefined;
   readonly warnings: string[];
 }
 
@@ -58,7 +61,9 @@ export async function makePlan(repository: Repository, job: PooledJob): Promise<
   const { options, environment, view, volume } = job;
   const startedMs = (environment.nowMs ?? Date.now)();
   const base = await openBase(job);
-  const context = volume?.context ?? repository.temporaryContext({ bandBytes: options.bandBytes ?? DEFAULT_BAND_BYTES, padding: options.padding });
+  const context =
+    volume?.context ??
+    repository.temporaryContext({ bandBytes: options.bandBytes ?? DEFAULT_BAND_BYTES, padding: options.padding, domain: undefined });
   const { id: sessionId, isClockBehind } = nextSessionId(startedMs, base?.sessionId);
   const warnings = [...job.warnings, ...view.warnings];
   if (isClockBehind)
@@ -80,7 +85,21 @@ export async function makePlan(repository: Repository, job: PooledJob): Promise<
   const session = { sizeBytes, bandBytes, padding: context.padding, base: base?.manifest, isForced: options.isForced ?? false };
   const kept = volume === undefined ? undefined : await measureKept(volume, INCOMING_NAME);
   const room = new SessionRoom({ ...session, ...bands }, { ...placeOf(repository, options), kept });
-  return { base, context, scope, dataMap, room, sessionId, startedMs, healing, warnings };
+  const shared = await openShared(repository, job, warnings);
+  return { base, context, scope, dataMap, room, sessionId, startedMs, healing, shared, warnings };
+}
+
+async function openShared(repository: Repository, { options, volume, environment }: Job, warnings: string[]): Promise<SharedBands | undefined> {
+  const domain = volume === undefined ? repository.findDomain(options.domain) : volume.record.domain;
+  if (domain === undefined) return undefined;
+  const bandBytes = volume?.record.bandBytes ?? options.bandBytes ?? DEFAULT_BAND_BYTES;
+  const shared = await SharedBands.open(
+    repository,
+    { id: domain.id, bandBytes, padding: volume === undefined ? options.padding : volume.record.padding },
+    environment.catalog,
+  );
+  if (shared === undefined) warnings.push(`without a catalog, bands that volumes of the key domain "${domain.name}" hold already are stored again.`);
+  return shared;
 }
 
 async function userChanges(changes: UserChanges, { base, volume }: Pick<Plan, 'base'> & Pick<Job, 'volume'>): Promise<ChangeSet> {

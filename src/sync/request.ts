@@ -25,6 +25,8 @@ export interface SyncOptions {
   readonly note?: string;
   /** For a new volume. */
   readonly bandBytes?: number | undefined;
+  /** For a new volume: the key domain that it is put into; equal bands of all volumes of a domain are one file. */
+  readonly domain?: string | undefined;
   /** For a new volume: how its band files are padded. */
   readonly padding?: Padding | undefined;
   /** Make a session even if nothing changed. */
@@ -68,6 +70,9 @@ export interface SyncResult {
   /** Of those written: what an interrupted sync had stored already. */
   readonly resumedBands: number;
   readonly linkedBands: number;
+  /** Bands whose file was there already, in some volume of the key domain, and the bytes of these files. */
+  readonly sharedBands: number;
+  readonly sharedBytes: number;
   readonly readBytes: number;
   readonly writtenBytes: number;
   /** Of those: padding, which hides how well each band compresses. */

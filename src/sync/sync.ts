@@ -3,6 +3,7 @@
  * durable, rename (the commit), and only then tell the catalog and the source.
  */
 import { firstError, TimebandError } from '../../bands/errors.ts';
+import { equalBytes } from '../../bands/format/bytes.ts';
 import { bandCountOf, DEFAULT_BAND_BYTES, isBandBytes } from '../../bands/format/geometry.ts';
 import { checkTag } from '../../bands/format/labels.ts';
 import { checkPaddingChoice } from '../../bands/format/padding.ts';
@@ -41,6 +42,7 @@ async function syncLocked(repository: Repository, options: SyncOptions, environm
   for (const tag of options.tags ?? []) checkTag(tag);
   const existing = await repository.findVolume(options.name);
   checkBandSize(options.bandBytes, existing);
+  checkDomain(repository, options.domain, existing);
   checkSamePadding(options, existing);
   const { location, choice } = await chooseVolumeSource(options, { volume: existing, catalog: environment.catalog });
   const isDryRun = options.isDryRun ?? false;
@@ -51,7 +53,8 @@ async function syncLocked(repository: Repository, options: SyncOptions, environm
     return await runSync(repository, { options, environment, view, volume, warnings: warning === undefined ? [] : [warning] });
   };
   if (isDryRun) return await runWith(existing);
-  const volume = existing ?? (await repository.createVolume(options.name, { bandBytes: options.bandBytes, padding: options.padding }));
+  const { bandBytes, padding, domain } = options;
+  const volume = existing ?? (await repository.createVolume(options.name, { bandBytes, padding, domain }));
   await using _lock = await repository.lockVolume(volume, 'sync');
   try {
     await clearIncoming(volume, INCOMING_NAME);
@@ -62,6 +65,19 @@ async function syncLocked(repository: Repository, options: SyncOptions, environm
     if (existing === undefined) await repository.removeEmptyVolume(volume).catch(() => undefined);
     throw error;
   }
+}
+
+function checkDomain(repository: Repository, name: string | undefined, existing: Volume | undefined): void {
+  if (name === undefined) return;
+  const domain = repository.findDomain(name);
+  const own = existing?.record.domain;
+  if (existing === undefined || own?.name === name) return;
+  if (own !== undefined && domain !== undefined && equalBytes(own.id, domain.id)) return; // whose name was lost, and made up by a repair
+  throw new TimebandError(
+    `volume "${existing.name}" ${own === undefined ? 'is in no key domain' : `is in the key domain "${own.name}"`}; that cannot be changed, as its bands are sealed so. ` +
+      'Leave --domain out, or sync to a new volume.',
+    { code: 'USAGE' },
+  );
 }
 
 function checkBandSize(bandBytes: number | undefined, existing: Volume | undefined): void {
@@ -185,6 +201,7 @@ async function storePages({ options, pool, view }: PooledJob, plan: Plan, incomi
     base: plan.base,
     candidates,
     damagedInBase: plan.healing.damagedInBase,
+    shared: plan.shared,
     pool,
     incoming,
     isResumed: (await incoming?.hasBands()) ?? false,
@@ -250,6 +267,8 @@ function describe(
     writtenBands: counts.writtenBands,
     resumedBands: counts.resumedBands,
     linkedBands: counts.linkedBands + counts.copiedBands,
+    sharedBands: counts.sharedBands,
+    sharedBytes: counts.sharedBytes,
     readBytes: counts.readBytes,
     writtenBytes: counts.writtenBytes,
     paddedBytes: counts.paddedBytes,

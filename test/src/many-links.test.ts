@@ -4,6 +4,7 @@ import test, { type ExecutionContext } from 'ava';
 import { errnoOf } from '../../bands/errors.ts';
 import { linkOrCopy } from '../../bands/store/link-file.ts';
 import { BandPool } from '../../bands/workers/band-pool.ts';
+import { Catalog } from '../../src/catalog.ts';
 import { checkRepository } from '../../src/check/check.ts';
 import { Repository } from '../../src/repository.ts';
 import { restoreSession } from '../../src/restore.ts';
@@ -68,6 +69,26 @@ test.serial('a sync whose base band and index page have all their links in use c
   t.not(lstatSync(next.bandPaths(1, 1)[0] ?? '').ino, lstatSync(band).ino);
   t.like(await sync(true), { status: 'created', linkedBands: 3 });
   await restoreSession({ session: await openNamed(repository, 'disk'), target: ws.at('restored.img'), pool });
+  t.is(firstWrongByte(ws.at('restored.img'), ws.at('disk.img')), undefined);
+  t.deepEqual((await checkRepository(repository, { pool, withData: true })).findings, []);
+});
+
+test.serial('a clone of a template whose band has all its links in use gets a copy of it, and both are right', async (t) => {
+  const ws = mountExt4(t);
+  const repo = ws.at('mnt', 'repo');
+  await makeFastRepository(repo);
+  using repository = await Repository.open(repo, { passphrase: PASSPHRASE });
+  await using catalog = new Catalog(ws.at('catalog'), repository.id, t.fail);
+  const sync = (name: string) =>
+    syncVolume(repository, { name, location: ws.at('disk.img'), domain: 'templates', bandBytes: BAND_256K }, { pool, catalog });
+  writeParts(ws.at('disk.img'), 4 * BAND_256K, [{ at: 0, bytes: fill('disk', 3 * BAND_256K) }]);
+  await sync('template');
+  const [band = ''] = (await openNamed(repository, 'template')).bandPaths(1, 1);
+  useUpLinks(ws, band);
+  t.like(await sync('clone'), { writtenBands: 0, sharedBands: 3 });
+  const [copy = ''] = (await openNamed(repository, 'clone')).bandPaths(1, 1);
+  t.not(lstatSync(copy).ino, lstatSync(band).ino);
+  await restoreSession({ session: await openNamed(repository, 'clone'), target: ws.at('restored.img'), pool });
   t.is(firstWrongByte(ws.at('restored.img'), ws.at('disk.img')), undefined);
   t.deepEqual((await checkRepository(repository, { pool, withData: true })).findings, []);
 });

@@ -55,6 +55,9 @@ def judge_keys():
         is_right = (volume_key.hex(), keys.records.hex(), keys.bands.hex()) == (
             vector["volumeKey"], vector["recordsKey"], vector["bandKey"])
         judge("keys: " + vector["name"], is_right)
+    for vector in vectors("keys")["domains"]:
+        key = recover.MasterKey(bytes.fromhex(vector["masterKey"])).domain_key(bytes.fromhex(vector["domainId"]))
+        judge("key domain: " + vector["name"], key.hex() == vector["bandKey"])
 
 
 def bare_keys(**fields):
@@ -100,7 +103,7 @@ def judge_records():
 
 def open_band(file, vector, expected_bytes):
     """The plain chunks, all of them; raises what the script refuses by."""
-    keys = bare_keys(bands=bytes.fromhex(vector["bandKey"]), volume=bytes.fromhex(vector["domainId"]), cipher=vector["cipher"])
+    keys = bare_keys(bands=bytes.fromhex(vector["bandKey"]), domain=bytes.fromhex(vector["domainId"]), cipher=vector["cipher"])
     entry = recover.Entry(bytes.fromhex(vector["salt"]), expected_bytes, b"", b"")
     sealed = recover.SealedBand(file, keys, vector["chunkCount"] * recover.CHUNK, entry, "band")
     if not sealed.has_length or not sealed.has_checksum or not sealed.has_padding():
@@ -153,8 +156,10 @@ def judge_documents():
     readers = {
         "repository": lambda text: recover.decode_json(text_bytes(text), recover.REPOSITORY_SHAPE, "repository", indent=2),
         "volume": lambda text: recover.decode_volume(text_bytes(text), "volume"),
+        "volumeInDomain": lambda text: recover.decode_volume(text_bytes(text), "volume"),
         "labels": lambda text: recover.decode_labels(text_bytes(text), "labels"),
         "manifest": lambda text: recover.decode_manifest(text_bytes(text), "manifest"),
+        "manifestInDomain": lambda text: recover.decode_manifest(text_bytes(text), "manifest"),
     }
     for kind, read in readers.items():
         judge("%s: the vector" % kind, not is_refused(lambda: read(data[kind]["text"])))

@@ -1,6 +1,7 @@
 import { TimebandError } from '../../../bands/errors.ts';
 import { parseSessionId } from '../../../bands/format/session-id.ts';
 import { deleteSessions, deleteVolume } from '../../deletion/delete-sessions.ts';
+import { TakenLinks } from '../../deletion/shared-files.ts';
 import { type PlannedDeletion, planDeletion } from '../../deletion/sizes.ts';
 import type { Volume } from '../../volume.ts';
 import type { CommandContext } from '../context.ts';
@@ -26,7 +27,9 @@ export function addDelete(define: Define): void {
           volumes.set(name, volume);
           chosen.set(volume, [...new Set([...(chosen.get(volume) ?? []), await volume.resolve(session)])]);
         }
-        const plans = await Promise.all([...chosen].map(async ([volume, ids]) => ({ volume, planned: await planDeletion(volume, ids) })));
+        const taken = new TakenLinks();
+        const plans: VolumePlan[] = [];
+        for (const [volume, ids] of chosen) plans.push({ volume, planned: await planDeletion(volume, ids, taken) });
         const isDryRun = options['dryRun'] === true;
         if (!isDryRun) await confirm(context, describePlans(plans), options['yes'] === true);
         for (const { volume, planned } of isDryRun ? [] : plans) {

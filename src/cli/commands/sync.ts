@@ -24,6 +24,7 @@ export function addSync(define: Define): void {
         .option('--tag <tag...>', 'name the new session')
         .option('--note <text>', 'a note on the new session', '')
         .option('--band-size <size>', 'for a new volume: 256K to 64M, a power of two (2M)')
+        .option('--domain <name>', 'for a new volume: share equal bands with the other volumes of this key domain (clones of a template)')
         .option('--pad <how>', 'for a new volume: round the sizes of band files up, to hide how well each compresses: padme, or 4K to a band')
         .option('--force', 'make a session even if nothing changed')
         .option('--dry-run', 'report what would be stored, and store nothing')
@@ -125,6 +126,7 @@ function toSyncOptions(
     tags: (options['tag'] as string[] | undefined) ?? [],
     note: String(options['note']),
     bandBytes: typeof options['bandSize'] === 'string' ? parseBandSize(options['bandSize']) : undefined,
+    domain: typeof options['domain'] === 'string' ? options['domain'] : undefined,
     padding: typeof options['pad'] === 'string' ? parsePadding(options['pad']) : undefined,
     isForced: options['force'] === true,
     isDryRun: options['dryRun'] === true,
@@ -150,8 +152,9 @@ export function describeResult(result: SyncResult): string {
   const healed = result.healedBands === 0 ? '' : `; ${result.healedBands} damaged band(s) of earlier sessions healed`;
   const read = `read ${formatBytes(result.readBytes)} of ${formatBytes(result.sizeBytes)} in ${formatDuration(result.durationMs)}${healed}`;
   if (result.status === 'unchanged') return `${result.volume}: nothing changed since session ${result.session}, no new session made (${read})`;
+  const shared = result.sharedBands === 0 ? '' : `; ${result.sharedBands} found in the key domain (${formatBytes(result.sharedBytes)})`;
   const resumed = result.resumedBands === 0 ? '' : `, ${result.resumedBands} of them by a sync that was interrupted`;
-  const counts = `${result.changedBands} of ${result.bands} bands changed; ${result.writtenBands} stored (${formatBytes(result.writtenBytes)}${describePadding(result)}${resumed})`;
+  const counts = `${result.changedBands} of ${result.bands} bands changed; ${result.writtenBands} stored (${formatBytes(result.writtenBytes)}${describePadding(result)}${resumed})${shared}`;
   if (result.status === 'dry-run') return `${result.volume}: would make a session: ${counts}; ${read}\n  ${describeSpace(result.space)}`;
   return `${result.volume}: session ${result.session}\n  ${counts}, ${result.linkedBands} linked, ${result.zeroBands} zero\n  ${read}; the session holds ${formatBytes(result.storedBytes)}`;
 }

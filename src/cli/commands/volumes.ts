@@ -1,6 +1,6 @@
-import type { Padding } from '../../../bands/format/padding.ts';
 import { parseSessionId } from '../../../bands/format/session-id.ts';
 import { type SessionSummary, summarizeSessions } from '../../sessions.ts';
+import type { Volume } from '../../volume.ts';
 import type { Define } from '../define.ts';
 import { formatBytes, formatTable, formatTime } from '../text.ts';
 
@@ -13,24 +13,16 @@ export function addVolumes(define: Define): void {
       await context.withRepository(async (repository, catalog) => {
         const { volumes, damaged } = await repository.listReadableVolumes();
         context.passOver(damaged);
-        const rows: {
-          name: string;
-          id: string;
-          sessions: number;
-          newest: SessionSummary | undefined;
-          bandBytes: number;
-          pad: Padding | undefined;
-        }[] = [];
+        const rows: { volume: Volume; sessions: number; newest: SessionSummary | undefined }[] = [];
         for (const volume of volumes) {
           const summaries = await summarizeSessions(volume, { catalog });
           context.tellProblems(summaries);
-          const { bandBytes, padding: pad } = volume.record;
-          rows.push({ name: volume.name, id: volume.id, sessions: summaries.length, newest: summaries.at(-1), bandBytes, pad });
+          rows.push({ volume, sessions: summaries.length, newest: summaries.at(-1) });
         }
         const table = formatTable(
           ['VOLUME', '>SESSIONS', 'NEWEST', '>SIZE', '>STORED', 'SOURCE'],
-          rows.map(({ name, sessions, newest }) => [
-            name,
+          rows.map(({ volume, sessions, newest }) => [
+            volume.name,
             String(sessions),
             newest === undefined ? '-' : formatTime(parseSessionId(newest.session) ?? 0),
             newest?.manifest === undefined ? '-' : formatBytes(newest.manifest.sizeBytes),
@@ -39,11 +31,12 @@ export function addVolumes(define: Define): void {
           ]),
         );
         context.print(rows.length === 0 ? 'No volumes yet. Make one with "timeband sync NAME=SOURCE".' : table, {
-          volumes: rows.map(({ name, id, sessions, newest, bandBytes, pad }) => ({
+          volumes: rows.map(({ volume: { name, id, record }, sessions, newest }) => ({
             name,
             id,
-            bandBytes,
-            pad: pad ?? null,
+            bandBytes: record.bandBytes,
+            pad: record.padding ?? null,
+            domain: record.domain?.name ?? null,
             sessions,
             newest: newest?.session ?? null,
             sizeBytes: newest?.manifest?.sizeBytes ?? null,

@@ -1,6 +1,6 @@
 import test from 'ava';
 import { nodePrimitives } from '../../../bands/crypto/node-primitives.ts';
-import { deriveVolumeKey, deriveVolumeKeys, ID_BYTES, wipeKeys } from '../../../bands/format/keys.ts';
+import { deriveDomain, deriveDomainKey, deriveVolumeKey, deriveVolumeKeys, ID_BYTES, inDomain, wipeKeys } from '../../../bands/format/keys.ts';
 import { noblePrimitives } from '../../../bands/format/noble-primitives.ts';
 import { fill, hex, sameBytes } from '../../support/bytes.ts';
 import { readVectors } from './vectors.ts';
@@ -16,7 +16,31 @@ interface KeyVector {
   readonly fingerprintKey: string;
 }
 
-const { vectors } = readVectors<{ vectors: KeyVector[] }>('keys');
+interface DomainVector {
+  readonly name: string;
+  readonly masterKey: string;
+  readonly domainId: string;
+  readonly bandKey: string;
+}
+
+const { vectors, domains } = readVectors<{ vectors: KeyVector[]; domains: DomainVector[] }>('keys');
+
+for (const vector of domains) {
+  test(`the key domain of the vector "${vector.name}" comes out, and its volumes keep all keys but that of their bands`, (t) => {
+    const master = hex(vector.masterKey);
+    const domain = deriveDomain(master, vector.name);
+    sameBytes(t, domain.id, hex(vector.domainId), 'id');
+    sameBytes(t, domain.bandKey, hex(vector.bandKey), 'band key');
+    sameBytes(t, deriveDomainKey(master, domain.id), domain.bandKey, 'by its id');
+    const id = fill('volume', ID_BYTES);
+    const own = deriveVolumeKeys(deriveVolumeKey(master, id), id);
+    const keys = inDomain(deriveVolumeKeys(deriveVolumeKey(master, id), id), domain);
+    sameBytes(t, keys.bandKey, domain.bandKey);
+    sameBytes(t, keys.domainId, domain.id);
+    for (const name of ['recordsKey', 'namesKey', 'fingerprintKey'] as const) sameBytes(t, keys[name], own[name], name);
+    t.notDeepEqual(own.bandKey, domain.bandKey);
+  });
+}
 
 for (const vector of vectors) {
   test(`the keys of the vector "${vector.name}" come out`, (t) => {

@@ -24,6 +24,7 @@ const sample: Manifest = {
   totals: { bands: 513, zeroBands: 12, changedBands: 3, storedBytes: 5_000_000_000, writtenBytes: 30_000 },
   program: 'timeband 0.1.0',
   padding: undefined,
+  domainId: undefined,
 };
 
 const sessionIds = fc.integer({ min: Date.UTC(2000, 0), max: Date.UTC(9999, 0) }).map(formatSessionId);
@@ -57,13 +58,18 @@ const manifests: fc.Arbitrary<Manifest> = fc
       }),
       program: anyText,
       padding: anyPadding,
+      domainId: fc.option(anyBytes(ID_BYTES), { nil: undefined }),
     });
   });
 
-testJsonCodec<Manifest>('manifest', {
+const vectors = readVectors<Record<'manifest' | 'manifestInDomain', { text: string; faults: FaultyText[] }>>('documents');
+
+testJsonCodec<Manifest>('manifest', { codec: manifestCodec, ...vectors.manifest, value: sample, values: manifests });
+
+testJsonCodec<Manifest>('manifest in a key domain', {
   codec: manifestCodec,
-  ...readVectors<{ manifest: { text: string; faults: FaultyText[] } }>('documents').manifest,
-  value: sample,
+  ...vectors.manifestInDomain,
+  value: { ...sample, domainId: fill('domain', ID_BYTES) },
   values: manifests,
 });
 

@@ -1,8 +1,11 @@
 import { posix } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
+import { ID_BYTES } from '../../../bands/format/keys.ts';
+import { KEY_BYTES } from '../../../bands/format/primitives.ts';
 import { checkVolumeName, MAX_NAME_BYTES, type VolumeRecord, volumeNameProblem, volumeRecordCodec } from '../../../bands/format/volume-record.ts';
-import { anyPadding, anyText, anyTime, testJsonCodec } from './json-suite.ts';
+import { fill } from '../../support/bytes.ts';
+import { anyBytes, anyPadding, anyText, anyTime, testJsonCodec } from './json-suite.ts';
 import { type FaultyText, readVectors } from './vectors.ts';
 
 const ACCEPTED = [
@@ -68,7 +71,7 @@ test('any accepted name stays below the folder that it is put in', (t) => {
 });
 
 test('a record with a refused name or band size cannot be read', (t) => {
-  const record: VolumeRecord = { name: 'a', bandBytes: 2 ** 21, createdMs: 0, note: '', padding: undefined };
+  const record: VolumeRecord = { name: 'a', bandBytes: 2 ** 21, createdMs: 0, note: '', padding: undefined, domain: undefined };
   for (const name of REFUSED)
     t.throws(() => volumeRecordCodec.decode(volumeRecordCodec.encode({ ...record, name })), { code: 'RECORD_CORRUPT' }, name);
   for (const padding of [0, 1, 2048, 12_288, 2 ** 22])
@@ -78,18 +81,34 @@ test('a record with a refused name or band size cannot be read', (t) => {
   }
 });
 
-testJsonCodec<VolumeRecord>('volume record', {
-  codec: volumeRecordCodec,
-  ...readVectors<{ volume: { text: string; faults: FaultyText[] } }>('documents').volume,
-  value: { name: 'work/mail – å', bandBytes: 2_097_152, createdMs: 1_795_255_200_123, note: 'line 1\nline 2 "quoted"', padding: undefined },
-  values: fc.record({
-    name: fc.oneof(
-      fc.constantFrom(...ACCEPTED),
-      anyText.filter((name) => volumeNameProblem(name) === undefined),
-    ),
-    bandBytes: fc.integer({ min: 18, max: 26 }).map((power) => 2 ** power),
-    createdMs: anyTime,
-    note: anyText,
-    padding: anyPadding,
+const value: VolumeRecord = {
+  name: 'work/mail – å',
+  bandBytes: 2_097_152,
+  createdMs: 1_795_255_200_123,
+  note: 'line 1\nline 2 "quoted"',
+  padding: undefined,
+  domain: undefined,
+};
+const values: fc.Arbitrary<VolumeRecord> = fc.record({
+  name: fc.oneof(
+    fc.constantFrom(...ACCEPTED),
+    anyText.filter((name) => volumeNameProblem(name) === undefined),
+  ),
+  bandBytes: fc.integer({ min: 18, max: 26 }).map((power) => 2 ** power),
+  createdMs: anyTime,
+  note: anyText,
+  padding: anyPadding,
+  domain: fc.option(fc.record({ name: fc.constantFrom('templates', 'Größe-2', 'a.b_c'), id: anyBytes(ID_BYTES), bandKey: anyBytes(KEY_BYTES) }), {
+    nil: undefined,
   }),
+});
+const vectors = readVectors<Record<'volume' | 'volumeInDomain', { text: string; faults: FaultyText[] }>>('documents');
+
+testJsonCodec<VolumeRecord>('volume record', { codec: volumeRecordCodec, ...vectors.volume, value, values });
+
+testJsonCodec<VolumeRecord>('volume record in a key domain', {
+  codec: volumeRecordCodec,
+  ...vectors.volumeInDomain,
+  value: { ...value, domain: { name: 'templates', id: fill('domain', ID_BYTES), bandKey: fill('domain bands', KEY_BYTES) } },
+  values,
 });

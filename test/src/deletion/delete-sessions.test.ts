@@ -5,6 +5,7 @@ import type { Labels } from '../../../bands/format/labels.ts';
 import { BandPool } from '../../../bands/workers/band-pool.ts';
 import { checkRepository } from '../../../src/check/check.ts';
 import { deleteSessions, deleteVolume } from '../../../src/deletion/delete-sessions.ts';
+import { TakenLinks } from '../../../src/deletion/shared-files.ts';
 import { planDeletion, sizesOfSession } from '../../../src/deletion/sizes.ts';
 import { moveToTrash } from '../../../src/deletion/trash.ts';
 import { changeLabels } from '../../../src/labels.ts';
@@ -86,7 +87,7 @@ for (const { title, which } of [
     const sessions = await sixSessions(at);
     const volume = await at.repository.volume('disk');
     const doomed = [...sessions.keys()].filter((_, i) => which.includes(i));
-    const planned = await planDeletion(volume, doomed);
+    const planned = await planDeletion(volume, doomed, new TakenLinks());
     t.deepEqual(
       planned.map(({ session }) => session),
       doomed,

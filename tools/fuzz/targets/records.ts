@@ -100,7 +100,15 @@ export const recordTargets: readonly FuzzTarget[] = [
   ),
   document('volume key', volumeKeyCodec, [{ configDigest: filled(32, 5), volumeId: filled(16, 9), key: filled(32, 6) }]),
   document('volume record', volumeRecordCodec, [
-    { name: 'appvms/work/private', bandBytes: DEFAULT_BAND_BYTES, createdMs: CREATED_MS, note: 'Größe "x"\n', padding: 'padme' },
+    { name: 'appvms/work/private', bandBytes: DEFAULT_BAND_BYTES, createdMs: CREATED_MS, note: 'Größe "x"\n', padding: 'padme', domain: undefined },
+    {
+      name: 'clone',
+      bandBytes: DEFAULT_BAND_BYTES,
+      createdMs: CREATED_MS,
+      note: '',
+      padding: 262_144,
+      domain: { name: 'templates', id: filled(16, 5), bandKey: filled(32, 6) },
+    },
   ]),
   document('damaged list', damagedListCodec, [
     [
@@ -127,6 +135,7 @@ export const recordTargets: readonly FuzzTarget[] = [
       totals: { bands: 513, zeroBands: 12, changedBands: 3, storedBytes: 5_000_000_000, writtenBytes: 30_000 },
       program: 'timeband 0.1.0',
       padding: 262_144,
+      domainId: filled(16, 5),
     },
   ]),
   indexPage,
