@@ -12,7 +12,7 @@ import { mountPointName } from './mount-point.ts';
 import { mountInBackground } from './mounts.ts';
 import { type AttachedImage, attachCommand, detachCommand, type MountRecord, MountRegistry } from './registry.ts';
 import type { TreePlace } from './serve-tree.ts';
-import { isFuseMounted, takeDownFuse } from './take-down.ts';
+import { isFuseMounted, takeDownWhenFree } from './take-down.ts';
 import type { TrackedRequest } from './tracked-main.ts';
 
 const TRACKED_PROGRAM = new URL('./tracked-main.js', import.meta.url);
@@ -106,7 +106,7 @@ async function detach(kind: AttachedImage['kind'], stateDirectory: string, targe
     const message = `what is attached at ${directory} is taken down with "timeband ${detachCommand(record.attached)} ${directory}".`;
     throw new TimebandError(message, { code: 'USAGE', path: directory });
   }
-  await takeDownFuse(directory, record);
+  await takeDownWhenFree(directory, record);
   const problem = await registry.problemAtEnd(directory);
   await registry.remove(directory);
   if (problem === undefined) return { image: record.attached.location, directory };

@@ -9,7 +9,7 @@ import { mountPointName } from './mount-point.ts';
 import type { MountRecord, MountRegistry } from './registry.ts';
 
 const EXIT_WAIT_MS = 60_000;
-const BUSY_WAIT_MS = 5_000;
+const BUSY_WAIT_MS = 3_000;
 const POLL_MS = 25;
 
 export function isFuseMounted(fusePoint: string): boolean {
@@ -35,8 +35,8 @@ export async function takeDownFuse(fusePoint: string, record: Pick<MountRecord, 
   }
 }
 
-/** The same for one that a loop device was on: it lets go of its file a moment after it was detached. */
-async function takeDownWhenFree(fusePoint: string, record: MountRecord): Promise<void> {
+/** The same for one that a loop device may have been on: it lets go of its file a moment after it was detached. */
+export async function takeDownWhenFree(fusePoint: string, record: Pick<MountRecord, 'server'>): Promise<void> {
   const deadline = performance.now() + BUSY_WAIT_MS;
   for (;;) {
     try {
