@@ -106,6 +106,17 @@ const VOLUMES: readonly Made[] = [
   },
   { name: 'in-a-bucket', bandSize: '512K', sizeBytes: 3 * MIB, pad: '512K', steps: [[{ at: 600_000, bytes: text('some text', MIB) }]] },
   { name: 'empty/zeros', bandSize: '2M', sizeBytes: 4 * MIB, steps: [[]] },
+  ...['1M', '4M', '8M', '16M', '32M', '64M'].map((bandSize) => ({
+    name: `bands-of-${bandSize}`,
+    bandSize,
+    sizeBytes: 66 * MIB + 512,
+    steps: [
+      [
+        { at: 3 * MIB + 500, bytes: text('some text', 300_000) },
+        { at: 65 * MIB, bytes: fill('noise', MIB + 512) },
+      ],
+    ],
+  })),
 ];
 
 /** Syncs every volume step by step; gives each session and the image that it must give back. */
