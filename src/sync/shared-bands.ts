@@ -134,7 +134,7 @@ export class SharedBands {
     const hint = await catalog.domainHint(domain, digest);
     if (hint === undefined) return undefined;
     const neighbour = neighbours.get(hint.volumeId);
-    const band = neighbour === undefined ? undefined : await entryOf(neighbour.session, hint.bandIndex);
+    const band = neighbour === undefined ? undefined : await neighbour.session.readBandEntry(hint.bandIndex).catch(() => undefined);
     if (neighbour === undefined || band === undefined || !equalBytes(band.digest, digest)) return 'outdated';
     if (salt !== undefined && !equalBytes(band.salt, salt)) return undefined;
     if (neighbour.damagedSalts.has(saltName(band.salt))) return undefined;
@@ -202,10 +202,4 @@ function* storedBands(entries: PageEntries, pageNumber: number): Generator<{ rea
     const band = readEntry(entries, i);
     if (band !== undefined) yield { digest: band.digest, bandIndex: pageNumber * ENTRIES_PER_PAGE + i };
   }
-}
-
-async function entryOf(session: SessionDirectory, bandIndex: number): Promise<StoredBand | undefined> {
-  if (bandIndex >= session.bandCount) return undefined;
-  const entries = await session.readPage(Math.floor(bandIndex / ENTRIES_PER_PAGE)).catch(() => undefined);
-  return entries === undefined ? undefined : readEntry(entries, bandIndex % ENTRIES_PER_PAGE);
 }

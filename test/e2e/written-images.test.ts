@@ -9,12 +9,12 @@ import test, { type ExecutionContext } from 'ava';
 import { BandPool } from '../../bands/workers/band-pool.ts';
 import { FUSE_TYPE, mountsAt } from '../../fuse/mount-table.ts';
 import { attachBundle, attachTracked, detachBundle, detachTracked } from '../../src/mount/attached.ts';
-import { MountRegistry } from '../../src/mount/registry.ts';
 import { restoreSession } from '../../src/restore.ts';
 import { fill, sameBytes } from '../support/bytes.ts';
 import { FaultyFs } from '../support/faulty-fs/faulty-fs.ts';
 import { copyTree, treeDifference } from '../support/images.ts';
 import { codeOf, type Lab, lab } from '../support/library.ts';
+import { killServer } from '../support/mount-server.ts';
 import { readPart } from '../support/parts.ts';
 import { sh } from '../support/workspace.ts';
 
@@ -65,16 +65,7 @@ class Disk {
   }
 
   async kill(): Promise<void> {
-    const pid = (await new MountRegistry(this.#at.at('state')).get(this.directory))?.server?.pid ?? 0;
-    process.kill(pid, 'SIGKILL');
-    for (;;) {
-      try {
-        process.kill(pid, 0);
-      } catch {
-        return;
-      }
-      await sleep(10);
-    }
+    await killServer(this.#at.at('state'), this.directory);
   }
 
   /** Attached with a loop device over it. */

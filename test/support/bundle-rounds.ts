@@ -10,9 +10,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { createBundle } from '../../src/bundle/create-bundle.ts';
 import { attachBundle, detachBundle } from '../../src/mount/attached.ts';
-import { MountRegistry } from '../../src/mount/registry.ts';
 import { MIB } from './bundles.ts';
 import { fill, isSame } from './bytes.ts';
+import { killServer } from './mount-server.ts';
 import { readPart } from './parts.ts';
 
 const run = promisify(execFile);
@@ -78,16 +78,7 @@ export class BundleRounds {
   }
 
   async #kill(): Promise<void> {
-    const pid = (await new MountRegistry(this.#at('state')).get(this.#directory))?.server?.pid ?? 0;
-    process.kill(pid, 'SIGKILL');
-    for (;;) {
-      try {
-        process.kill(pid, 0);
-      } catch {
-        return;
-      }
-      await sleep(5);
-    }
+    await killServer(this.#at('state'), this.#directory);
   }
 
   async #bytesRound(): Promise<void> {

@@ -45,3 +45,13 @@ export function incomingFiles(repo: string): string[] {
   };
   return list(volumes).filter((name) => /^[0-9a-f]{32}\/incoming\/./.test(name));
 }
+
+/** Whether a process is there, ended ones that nobody waited for included. */
+export function isRunning(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch {
+    return false;
+  }
+}

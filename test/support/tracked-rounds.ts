@@ -12,13 +12,13 @@ import { createCursor } from '../../bands/store/image.ts';
 import { SessionImage } from '../../bands/store/session-image.ts';
 import type { BandPool } from '../../bands/workers/band-pool.ts';
 import { attachTracked, detachTracked } from '../../src/mount/attached.ts';
-import { MountRegistry } from '../../src/mount/registry.ts';
 import type { Repository } from '../../src/repository.ts';
 import type { SyncResult } from '../../src/sync/request.ts';
 import { syncVolume } from '../../src/sync/sync.ts';
 import { isSame } from './bytes.ts';
 import { DYING_POINTS } from './dying-sync.ts';
 import { BAND_256K, openNamed } from './library.ts';
+import { killServer, untilServerEnds } from './mount-server.ts';
 import { readPart, writeParts } from './parts.ts';
 
 const DYING_SYNC = fileURLToPath(new URL('./dying-sync.js', import.meta.url));
@@ -148,19 +148,13 @@ export class TrackedRounds {
     }
   }
 
-  async #driverPid(): Promise<number> {
-    return (await new MountRegistry(this.#stateDirectory).get(this.#directory))?.server?.pid ?? 0;
-  }
-
   async #waitForDriversEnd(): Promise<void> {
-    const pid = await this.#driverPid();
-    while (isRunning(pid)) await sleep(5);
+    await untilServerEnds(this.#stateDirectory, this.#directory);
   }
 
   async #killDriver(): Promise<void> {
-    process.kill(await this.#driverPid(), 'SIGKILL');
     this.counts.killedDrivers++;
-    await this.#waitForDriversEnd();
+    await killServer(this.#stateDirectory, this.#directory);
   }
 
   /** After the driver's death: what was written is there, and it is known what. */
@@ -263,14 +257,5 @@ export class TrackedRounds {
     if (!isSame(readPart(this.#image, 0, SIZE), this.#model)) throw new Error('a write is lost after a detach');
     const doubt = await this.attach();
     if (!isWrittenTo && doubt !== undefined) throw new Error(`an image that was detached in order is not believed: ${doubt}`);
-  }
-}
-
-function isRunning(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch {
-    return false;
   }
 }

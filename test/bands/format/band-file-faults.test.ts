@@ -2,29 +2,15 @@
 import test from 'ava';
 import { nodePrimitives } from '../../../bands/crypto/node-primitives.ts';
 import { hasValidCrc, openChunk } from '../../../bands/format/band-file.ts';
-import { type BandContext, openBandHeader } from '../../../bands/format/band-header.ts';
+import { openBandHeader } from '../../../bands/format/band-header.ts';
 import { CHUNK_BYTES } from '../../../bands/format/geometry.ts';
 import { noblePrimitives } from '../../../bands/format/noble-primitives.ts';
-import { CIPHER_NAMES, type CipherName } from '../../../bands/format/primitives.ts';
+import { CIPHER_NAMES } from '../../../bands/format/primitives.ts';
 import { fill, hex, sameBytes } from '../../support/bytes.ts';
 import { isRefused } from './any-bytes.ts';
-import { bandOf, chunkOf, contextOf, handCodec, opened, openedByChunks, SALT, sealed } from './band-support.ts';
+import { bandOf, chunkOf, contextOf, opened, openedByChunks, SALT, sealed } from './band-support.ts';
+import { type BandVector, contextOfVector, plainOfVector } from './band-vectors.ts';
 import { type FaultyFile, readVectors } from './vectors.ts';
-
-interface BandVector {
-  readonly name: string;
-  readonly cipher: CipherName;
-  readonly chunkCount: number;
-  readonly bandKey: string;
-  readonly domainId: string;
-  readonly salt: string;
-  readonly chunks: Readonly<Record<string, { readonly constant: number } | { readonly fill: string }>>;
-  /** The whole file if it is small, or else its header. */
-  readonly file?: string;
-  readonly head?: string;
-  readonly fileBytes: number;
-  readonly fileSha256: string;
-}
 
 interface FaultyTable {
   readonly name: string;
@@ -36,29 +22,6 @@ interface FaultyTable {
 const content = readVectors<{ vectors: BandVector[]; intact: BandVector; faults: FaultyFile[]; tables: FaultyTable[] }>('band-file');
 const { vectors, intact, faults, tables } = content;
 const BOTH = Object.entries({ node: nodePrimitives, noble: noblePrimitives });
-
-function contextOfVector(vector: BandVector, primitives: BandContext['primitives']): BandContext {
-  const { cipher, chunkCount } = vector;
-  return {
-    primitives,
-    codec: handCodec,
-    cipher,
-    bandBytes: chunkCount * CHUNK_BYTES,
-    padding: undefined,
-    bandKey: hex(vector.bandKey),
-    domainId: hex(vector.domainId),
-  };
-}
-
-function plainOfVector({ chunkCount, chunks }: BandVector): Uint8Array {
-  const plain = new Uint8Array(chunkCount * CHUNK_BYTES);
-  for (const [number, chunk] of Object.entries(chunks)) {
-    const at = Number(number) * CHUNK_BYTES;
-    if ('constant' in chunk) plain.fill(chunk.constant, at, at + CHUNK_BYTES);
-    else plain.set(fill(chunk.fill, CHUNK_BYTES), at);
-  }
-  return plain;
-}
 
 for (const [by, primitives] of BOTH) {
   for (const vector of [...vectors, intact]) {

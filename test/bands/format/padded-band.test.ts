@@ -3,8 +3,8 @@ import test from 'ava';
 import fc from 'fast-check';
 import { nodePrimitives } from '../../../bands/crypto/node-primitives.ts';
 import { frameBand, hasValidCrc } from '../../../bands/format/band-file.ts';
-import { type BandContext, fixedBytes, maxBandFileBytes, openBandHeader, paddedHeaderBytes } from '../../../bands/format/band-header.ts';
-import { CHUNK_BYTES, MAX_BAND_BYTES } from '../../../bands/format/geometry.ts';
+import { fixedBytes, maxBandFileBytes, openBandHeader, paddedHeaderBytes } from '../../../bands/format/band-header.ts';
+import { MAX_BAND_BYTES } from '../../../bands/format/geometry.ts';
 import { noblePrimitives } from '../../../bands/format/noble-primitives.ts';
 import { checkPaddingChoice, isPadding, type Padding, paddedContentBytes } from '../../../bands/format/padding.ts';
 import { CIPHER_NAMES, type CipherName } from '../../../bands/format/primitives.ts';
@@ -16,7 +16,6 @@ import {
   bandOf,
   chunkOf,
   contextOf,
-  handCodec,
   opened,
   openedByChunks,
   openedWithPadding,
@@ -24,27 +23,13 @@ import {
   SMALL_BAND,
   sealed,
 } from './band-support.ts';
+import { type BandVector, contextOfVector, plainOfVector } from './band-vectors.ts';
 import { type FaultyFile, readVectors } from './vectors.ts';
 
-interface PaddedVector {
-  readonly name: string;
-  readonly cipher: CipherName;
-  readonly pad: Padding;
-  readonly chunkCount: number;
-  readonly bandKey: string;
-  readonly domainId: string;
-  readonly salt: string;
-  readonly chunks: Readonly<Record<string, { readonly constant: number } | { readonly fill: string }>>;
-  readonly file?: string;
-  readonly head?: string;
-  readonly fileBytes: number;
-  readonly fileSha256: string;
-}
-
 const { vectors, intact, faults, padding, rounded } = readVectors<{
-  vectors: PaddedVector[];
+  vectors: BandVector[];
   /** Padded by less than any writer pads: a reader takes any length. */
-  intact: PaddedVector;
+  intact: BandVector;
   faults: FaultyFile[];
   padding: FaultyFile[];
   rounded: { bytes: number; pad: Padding; padded: number }[];
@@ -52,22 +37,6 @@ const { vectors, intact, faults, padding, rounded } = readVectors<{
 const REFUSED = 'BAND_CORRUPT';
 const FIXED = fixedBytes(SMALL_BAND);
 const TWO_CONSTANTS = bandOf(chunkOf('constant', 'a'), chunkOf('constant', 'b'));
-
-function contextOfVector(vector: PaddedVector, primitives: BandContext['primitives']): BandContext {
-  const { cipher, chunkCount, pad } = vector;
-  const keys = { bandKey: hex(vector.bandKey), domainId: hex(vector.domainId) };
-  return { primitives, codec: handCodec, cipher, bandBytes: chunkCount * CHUNK_BYTES, padding: pad, ...keys };
-}
-
-function plainOfVector({ chunkCount, chunks }: PaddedVector): Uint8Array {
-  const plain = new Uint8Array(chunkCount * CHUNK_BYTES);
-  for (const [number, chunk] of Object.entries(chunks)) {
-    const at = Number(number) * CHUNK_BYTES;
-    if ('constant' in chunk) plain.fill(chunk.constant, at, at + CHUNK_BYTES);
-    else plain.set(fill(chunk.fill, CHUNK_BYTES), at);
-  }
-  return plain;
-}
 
 for (const [by, primitives] of Object.entries({ node: nodePrimitives, noble: noblePrimitives })) {
   for (const vector of vectors) {
