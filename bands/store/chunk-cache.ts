@@ -4,6 +4,8 @@ import { SpareBuffers } from './spare-buffers.ts';
 
 /** More than are driven out in one turn of the event loop: what is not kept is freed much later. */
 const SPARE_CHUNKS = 64;
+/** Shared memory is asked for in pieces of so many: to get it for each chunk costs as much as to decode one. */
+const SLAB_CHUNKS = 16;
 
 export class ChunkCache {
   readonly #capacity: number;
@@ -13,7 +15,7 @@ export class ChunkCache {
   /** @param maxBytes at least one chunk is always kept */
   constructor(maxBytes: number) {
     this.#capacity = Math.max(1, Math.floor(maxBytes / CHUNK_BYTES));
-    this.#spares = new SpareBuffers(SPARE_CHUNKS * CHUNK_BYTES, shared);
+    this.#spares = new SpareBuffers(SPARE_CHUNKS * CHUNK_BYTES, cutFromSlabs(Math.min(SLAB_CHUNKS, this.#capacity) * CHUNK_BYTES));
   }
 
   /**
@@ -59,6 +61,12 @@ export class ChunkCache {
   }
 }
 
-function shared(sizeBytes: number): Uint8Array {
-  return new Uint8Array(new SharedArrayBuffer(sizeBytes));
+function cutFromSlabs(slabBytes: number): (sizeBytes: number) => Uint8Array {
+  let slab: Uint8Array = new Uint8Array(0);
+  return (sizeBytes) => {
+    if (slab.length < sizeBytes) slab = new Uint8Array(new SharedArrayBuffer(slabBytes));
+    const piece = slab.subarray(0, sizeBytes);
+    slab = slab.subarray(sizeBytes);
+    return piece;
+  };
 }

@@ -3,7 +3,7 @@ import { withPath } from '../errors.ts';
 import { openChunk } from '../format/band-file.ts';
 import { type BandContext, type BandHeader, openBandHeader, paddedHeaderBytes } from '../format/band-header.ts';
 import { CHUNK_BYTES, MAX_BAND_BYTES } from '../format/geometry.ts';
-import { nameOfSealing, type StoredBand } from '../format/index-page.ts';
+import type { StoredBand } from '../format/index-page.ts';
 import { TAG_BYTES } from '../format/primitives.ts';
 import type { HeaderCache } from './header-cache.ts';
 import { withBandFile } from './open-band-file.ts';
@@ -12,6 +12,8 @@ import { withBandFile } from './open-band-file.ts';
 export interface ChunkRequest {
   readonly file: string;
   readonly band: StoredBand;
+  /** Of this sealing of the band. */
+  readonly name: string;
   readonly chunk: number;
   /** 128 KiB. */
   readonly out: Uint8Array;
@@ -28,10 +30,10 @@ const scratch = new Uint8Array(CHUNK_BYTES);
  * @param headers those that need not be read again
  * @throws TimebandError BAND_MISSING, BAND_CORRUPT, IO_ERROR
  */
-export function readChunk(context: BandContext, { file, band, chunk, out }: ChunkRequest, headers?: HeaderCache): void {
+export function readChunk(context: BandContext, { file, band, name, chunk, out }: ChunkRequest, headers?: HeaderCache): void {
   try {
     withBandFile(file, band, (read) => {
-      const opened = headers?.get(nameOfSealing(band)) ?? readHeader(context, { band, read }, headers);
+      const opened = headers?.get(name) ?? readHeader(context, { band, name, read }, headers);
       const place = opened.chunks[chunk];
       if (place === undefined) throw new RangeError('chunk: beyond the band');
       const bytes = read(sealed.subarray(0, place.length), place.offset);
@@ -44,11 +46,11 @@ export function readChunk(context: BandContext, { file, band, chunk, out }: Chun
 
 function readHeader(
   context: BandContext,
-  from: { readonly band: StoredBand; readonly read: (out: Uint8Array, position: number) => Uint8Array },
+  from: { readonly band: StoredBand; readonly name: string; readonly read: (out: Uint8Array, position: number) => Uint8Array },
   headers: HeaderCache | undefined,
 ): BandHeader {
   const start = from.read(header.subarray(0, Math.min(paddedHeaderBytes(context.bandBytes), from.band.fileBytes)), 0);
   const opened = openBandHeader(context, start, from.band);
-  headers?.put(nameOfSealing(from.band), opened);
+  headers?.put(from.name, opened);
   return opened;
 }

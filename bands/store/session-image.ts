@@ -5,11 +5,11 @@
 import { nodePrimitives } from '../crypto/node-primitives.ts';
 import { createZstdCodec } from '../crypto/zstd.ts';
 import type { BandContext } from '../format/band-header.ts';
-import { bandRanges, CHUNK_BYTES, ENTRIES_PER_PAGE } from '../format/geometry.ts';
-import { nameOfSealing, type PageEntries, readEntry, type StoredBand } from '../format/index-page.ts';
+import { bandRanges, CHUNK_BYTES } from '../format/geometry.ts';
 import type { BandPool } from '../workers/band-pool.ts';
 import { shareBandKeys } from '../workers/band-pool.ts';
 import type { BandKeyMaterial } from '../workers/tasks.ts';
+import { type BandPlace, BandPlaces } from './band-places.ts';
 import { ChunkReader } from './chunk-reader.ts';
 import { createCursor, type ImageExtent, type ReadableImage, type ReadCursor, type ReadRun } from './image.ts';
 import { ReadCache } from './read-cache.ts';
@@ -38,10 +38,11 @@ export class SessionImage implements ReadableImage {
   readonly #cache: ReadCache;
   /** How many bands from the reader's on are decoded. */
   readonly #depth: number;
-  #page: { readonly number: number; readonly entries: PageEntries } | undefined;
+  readonly #places: BandPlaces;
 
   constructor(session: SessionDirectory, options: SessionImageOptions = {}) {
     this.session = session;
+    this.#places = new BandPlaces(session);
     this.#cache = options.cache ?? new ReadCache(options.cacheBytes);
     this.#keys = shareBandKeys(session.context);
     this.#reader = new ChunkReader(contextOf(session.context), { keys: this.#keys, pool: options.pool, headers: this.#cache.headers });
@@ -67,32 +68,21 @@ export class SessionImage implements ReadableImage {
     for (const range of bandRanges(offset, out.length, bandBytes)) {
       const part = out.subarray(range.position, range.position + range.length);
       const end = range.start + range.length;
-      // What is known is not awaited: promises for each 128 KiB are much of what a read costs.
-      const entry = this.#entry(range.bandIndex);
-      const band = entry instanceof Promise ? await entry : entry;
+      const known = this.#places.get(range.bandIndex);
+      const place = known instanceof Promise ? await known : known;
       if (isSequential && run.bandIndex !== range.bandIndex) await this.#decodeAhead(range.bandIndex, run);
-      if (band === undefined) {
+      if (place === undefined) {
         part.fill(0);
         continue;
       }
-      const decoded = this.#cache.bands.get(nameOfSealing(band), end === bandBytes);
+      const decoded = this.#cache.bands.get(place.name, end === bandBytes);
       const bytes = decoded instanceof Promise ? await decoded : decoded;
       if (bytes !== undefined) part.set(bytes.subarray(range.start, end));
       else {
         run.bandIndex = undefined; // driven out, or it had no room: the next request tries again
-        await this.#readChunks(part, { index: range.bandIndex, band }, range.start);
+        await this.#readChunks(part, place, range.start);
       }
     }
-  }
-
-  /** What the index says of a band; at once, if it is in the page that was used last. */
-  #entry(bandIndex: number): StoredBand | undefined | Promise<StoredBand | undefined> {
-    const number = Math.floor(bandIndex / ENTRIES_PER_PAGE);
-    if (this.#page?.number === number) return readEntry(this.#page.entries, bandIndex % ENTRIES_PER_PAGE);
-    return this.session.readPage(number).then((entries) => {
-      this.#page = { number, entries };
-      return readEntry(entries, bandIndex % ENTRIES_PER_PAGE);
-    });
   }
 
   /** @throws TimebandError RECORD_CORRUPT, RECORD_MISSING */
@@ -101,23 +91,15 @@ export class SessionImage implements ReadableImage {
       yield { length: range.length, isZero: (await this.session.readBandEntry(range.bandIndex)) === undefined };
   }
 
-  async #readChunks(out: Uint8Array, from: { readonly index: number; readonly band: StoredBand }, start: number): Promise<void> {
-    const key = nameOfSealing(from.band);
-    const file = this.#bandPath(from.index);
+  async #readChunks(out: Uint8Array, place: BandPlace, start: number): Promise<void> {
     for (let at = 0; at < out.length; ) {
       const number = Math.floor((start + at) / CHUNK_BYTES);
       const within = (start + at) % CHUNK_BYTES;
       const length = Math.min(CHUNK_BYTES - within, out.length - at);
-      const chunk = await this.#cache.chunks.get(`${key}${number}`, (decoded) =>
-        this.#reader.read({ file, band: from.band, chunk: number, out: decoded }),
-      );
+      const chunk = await this.#cache.chunks.get(`${place.name}${number}`, (decoded) => this.#reader.read({ ...place, chunk: number, out: decoded }));
       out.set(chunk.subarray(within, within + length), at);
       at += length;
     }
-  }
-
-  #bandPath(bandIndex: number): string {
-    return this.session.bandPaths(bandIndex, 1)[0] ?? '';
   }
 
   /** Starts decoding this band and the ones that the reader comes to next, and waits for none. */
@@ -131,13 +113,14 @@ export class SessionImage implements ReadableImage {
   }
 
   async #startDecoding(bandIndex: number, isNeeded: boolean): Promise<void> {
-    const band = await this.session.readBandEntry(bandIndex).catch(() => undefined); // the read that comes to it reports what is damaged
-    if (band === undefined) return;
-    this.#cache.bands.start(nameOfSealing(band), {
+    const place = await Promise.resolve(this.#places.get(bandIndex)).catch(() => undefined); // the read that comes to it reports what is damaged
+    if (place === undefined) return;
+    const { file, band } = place;
+    this.#cache.bands.start(place.name, {
       sizeBytes: this.session.context.bandBytes,
       isNeeded,
       decode: async (out) => {
-        await this.#pool?.run('decodeBand', { keys: this.#keys, file: this.#bandPath(bandIndex), band, out });
+        await this.#pool?.run('decodeBand', { keys: this.#keys, file, band, out });
       },
     });
   }

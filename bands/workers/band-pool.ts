@@ -12,6 +12,23 @@ const TASKS_PER_WORKER = 2;
 const LOADING_WAIT_MS = 10_000;
 const LOADING_POLL_MS = 5;
 
+/** A quarter of the time of a thread that is not nice, where there is not enough for both. */
+const AHEAD_NICENESS = 5;
+
+export interface BandPoolOptions {
+  /**
+   * Whether this process answers readers: what workers decode ahead of them then makes way for the answers. (With too few cores for
+   * both, workers otherwise get far ahead, and readers wait for the thread that copies.)
+   */
+  readonly servesReaders?: boolean;
+}
+
+/** What a thread is started with. */
+export interface WorkerStart {
+  readonly loaded: Int32Array;
+  readonly niceness: number;
+}
+
 export class BandPool {
   /** How many tasks keep every worker busy; hand in no more at once. */
   readonly capacity: number;
@@ -22,10 +39,10 @@ export class BandPool {
   readonly #loaded: Int32Array = new Int32Array(new SharedArrayBuffer(4));
 
   /** Threads are started at once, so that they are up when the first task comes. */
-  constructor(threads: number = availableParallelism()) {
+  constructor(threads: number = availableParallelism(), options: BandPoolOptions = {}) {
     this.capacity = threads * TASKS_PER_WORKER;
     this.#threads = threads;
-    this.#piscina = startThreads(threads, this.#loaded);
+    this.#piscina = startThreads(threads, { loaded: this.#loaded, niceness: options.servesReaders === true ? AHEAD_NICENESS : 0 });
     this.#piscina.catch(() => undefined); // run() and close() tell
   }
 
@@ -63,14 +80,14 @@ export class BandPool {
 }
 
 /** Piscina takes 30 ms to load: meanwhile the key may be derived already. */
-async function startThreads(threads: number, loaded: Int32Array): Promise<Piscina> {
+async function startThreads(threads: number, workerData: WorkerStart): Promise<Piscina> {
   const { Piscina } = await import('piscina');
   return new Piscina({
     filename: new URL('./band-worker.js', import.meta.url).href,
     minThreads: threads,
     maxThreads: threads,
     concurrentTasksPerWorker: TASKS_PER_WORKER,
-    workerData: loaded,
+    workerData,
   });
 }
 

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { closeSync, constants, futimesSync, lstatSync, openSync, writeSync } from 'node:fs';
 import { open, stat } from 'node:fs/promises';
+import { getPriority, setPriority, constants as systemConstants } from 'node:os';
 import { workerData } from 'node:worker_threads';
 import { crc32 } from 'node:zlib';
 import { nodePrimitives } from '../crypto/node-primitives.ts';
@@ -21,9 +22,11 @@ import { equalBytes } from '../format/bytes.ts';
 import { CHUNK_BYTES } from '../format/geometry.ts';
 import type { StoredBand } from '../format/index-page.ts';
 import { FILE_MODE, readAt, readFully, removeFileSync, statIfPresent, syncFile } from '../store/files.ts';
+import { HeaderCache } from '../store/header-cache.ts';
 import { type LinkOutcome, linkOrCopy } from '../store/link-file.ts';
 import { readBandFile } from '../store/open-band-file.ts';
 import { readChunk as readChunkOf } from '../store/read-chunk.ts';
+import type { WorkerStart } from './band-pool.ts';
 import { BufferPool, DIRECT_BLOCK_BYTES, differingRuns, isZero, nonZeroRuns } from './buffers.ts';
 import { mayKnow } from './digest-filter.ts';
 import type {
@@ -51,14 +54,27 @@ import type {
 } from './tasks.ts';
 import { toWireError } from './tasks.ts';
 
-if (workerData instanceof Int32Array) Atomics.add(workerData, 0, 1); // the pool waits for it before it stops a thread
+const { loaded, niceness }: WorkerStart = workerData;
+if (niceness > 0) makeWay(niceness);
+Atomics.add(loaded, 0, 1); // the pool waits for it before it stops a thread
 
 /** No file of a repository is larger: bands have at most 64 MiB, manifests a line for each GiB. */
 const MAX_SEALED_BYTES = 134_217_728;
 const codec = createZstdCodec();
 const buffers = new BufferPool();
 const chunkScratch = new Uint8Array(CHUNK_BYTES);
+/** Of the bands that chunks were read of. */
+const headers = new HeaderCache();
 let scratch: { bandBytes: number; buffers: BandScratch } | undefined;
+
+/** Linux has a priority for each thread, and this sets that of the thread it is called in. */
+function makeWay(steps: number): void {
+  try {
+    setPriority(Math.min(getPriority() + steps, systemConstants.priority.PRIORITY_LOW));
+  } catch {
+    // where that is forbidden, all threads are equal
+  }
+}
 
 function contextOf(keys: BandKeyMaterial): BandContext {
   return { primitives: nodePrimitives, codec, ...keys };
@@ -408,7 +424,7 @@ export function decodeBand(task: DecodeBandTask): Promise<WireResult<undefined>>
 
 export function readChunk({ keys, ...request }: ReadChunkTask): Promise<WireResult<undefined>> {
   return answer(() => {
-    readChunkOf(contextOf(keys), request);
+    readChunkOf(contextOf(keys), request, headers);
     return Promise.resolve(undefined);
   });
 }

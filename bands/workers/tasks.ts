@@ -164,6 +164,7 @@ export interface DecodeBandTask extends BandFileTask {
 
 /** Decode one chunk of a band into shared memory. */
 export interface ReadChunkTask extends BandFileTask {
+  readonly name: string;
   readonly chunk: number;
   /** 128 KiB, over a SharedArrayBuffer. */
   readonly out: Uint8Array;

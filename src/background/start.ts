@@ -13,6 +13,11 @@ import { hasKey, type ServeAnswer, WANTED } from './messages.ts';
 /** A server lives for days and makes little garbage: V8 and glibc need not set tens of megabytes aside for it. */
 const SMALL_NURSERY = '--max-semi-space-size=2';
 const FEW_ARENAS = '2';
+/**
+ * For each request libfuse asks glibc for 128 KiB, which is the size at which glibc goes to the kernel, and gives back at once: these
+ * keep such pieces (of a mebibyte and less; 16 MiB in all) at hand.
+ */
+const KEPT_AT_HAND = { MALLOC_MMAP_THRESHOLD_: '1048576', MALLOC_TRIM_THRESHOLD_: '16777216' };
 /** How long a process that failed, or is not wanted any more, may take to end. */
 const EXIT_WAIT_MS = 20_000;
 
@@ -71,7 +76,7 @@ async function forkServer(program: string, logFile: string): Promise<ChildProces
     serialization: 'advanced',
     stdio: ['ignore', log.fd, log.fd, 'ipc'],
     execArgv: [SMALL_NURSERY],
-    env: { ...process.env, MALLOC_ARENA_MAX: FEW_ARENAS },
+    env: { ...process.env, MALLOC_ARENA_MAX: FEW_ARENAS, ...KEPT_AT_HAND },
     cwd: '/',
   });
   try {

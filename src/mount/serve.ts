@@ -21,7 +21,7 @@ export interface ServeRequest extends TreePlace {
 
 /** @throws TimebandError MOUNT_FAILED, MOUNT_BUSY, FUSE_UNAVAILABLE, SESSION_NOT_FOUND */
 export async function serveMount(repository: Repository, request: ServeRequest, log: (line: string) => void): Promise<ServedMount> {
-  const pool = new BandPool();
+  const pool = new BandPool(undefined, { servesReaders: true });
   const options = { pool, cache: new ReadCache(request.cacheBytes) };
   const { tree, close } = await (request.only === undefined
     ? allSessions(repository, { ...options, scratchFolder: request.scratchFolder })

@@ -23,7 +23,7 @@ export interface NbdRequest {
 
 /** @throws TimebandError SESSION_NOT_FOUND, TARGET_EXISTS, LOCKED, IO_ERROR; nothing listens then */
 export async function serveNbd(repository: Repository, request: NbdRequest, log: (line: string) => void): Promise<Service> {
-  const pool = new BandPool();
+  const pool = new BandPool(undefined, { servesReaders: true });
   const served: ServedSession[] = [];
   const letGo = async (): Promise<void> => {
     await pool.close();

@@ -28,6 +28,21 @@ test('the chunk cache keeps the chunks that were used last, as many as have room
   t.deepEqual(loaded, [1, 2, 3, 4, 2]);
 });
 
+test('the chunk cache asks for shared memory in large pieces, and not for more than it may keep', async (t) => {
+  const memoryOf = async (maxChunks: number): Promise<SharedArrayBuffer[]> => {
+    const cache = new ChunkCache(maxChunks * CHUNK_BYTES);
+    const chunks = await Promise.all(Array.from({ length: maxChunks }, (_, i) => cache.get(`c${i}`, filling(i, []))));
+    const at = new Set(chunks.map(({ buffer, byteOffset }) => `${chunks.findIndex((other) => other.buffer === buffer)}+${byteOffset}`));
+    t.is(at.size, maxChunks, 'no two chunks share bytes');
+    return [...new Set(chunks.map(({ buffer }) => buffer))].filter((buffer) => buffer instanceof SharedArrayBuffer);
+  };
+  t.deepEqual(
+    (await memoryOf(3)).map(({ byteLength }) => byteLength),
+    [3 * CHUNK_BYTES],
+  );
+  t.is((await memoryOf(40)).length, 3);
+});
+
 test('a failed load is not kept, whoever waited for it', async (t) => {
   const cache = new ChunkCache(1);
   const fail = (): Promise<void> => Promise.reject(new Error('bad'));

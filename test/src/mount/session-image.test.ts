@@ -3,6 +3,7 @@ import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { errnoOf } from '../../../bands/errors.ts';
 import { CHUNK_BYTES } from '../../../bands/format/geometry.ts';
+import { nameOfSealing } from '../../../bands/format/index-page.ts';
 import { createCursor } from '../../../bands/store/image.ts';
 import { ReadCache } from '../../../bands/store/read-cache.ts';
 import type { SessionDirectory } from '../../../bands/store/session-directory.ts';
@@ -206,11 +207,12 @@ test('a worker decodes single chunks as this thread does, and tells the errno of
   const band = await session.readBandEntry(2);
   const [file = ''] = session.bandPaths(2, 1);
   if (band === undefined) return t.fail('band 2 has data');
+  const name = nameOfSealing(band);
   for (const chunk of [0, 1]) {
-    await pool.run('readChunk', { keys, file, band, chunk, out });
+    await pool.run('readChunk', { keys, file, band, chunk, name, out });
     const at = 2 * BAND_256K + chunk * CHUNK_BYTES;
     sameBytes(t, out, bytes.subarray(at, at + CHUNK_BYTES), `chunk ${chunk}`);
   }
-  const error = await t.throwsAsync(pool.run('readChunk', { keys, file: `${file}x`, band, chunk: 0, out }), { code: 'BAND_MISSING' });
+  const error = await t.throwsAsync(pool.run('readChunk', { keys, file: `${file}x`, band, chunk: 0, name, out }), { code: 'BAND_MISSING' });
   t.is(errnoOf(error.cause), 'ENOENT');
 });
