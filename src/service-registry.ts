@@ -17,7 +17,7 @@ function nameOf(place: string): string {
 
 /** Notes of services by their place: a mount point, a socket. */
 export class ServiceRegistry<Record> {
-  protected readonly directory: string;
+  readonly directory: string;
   readonly #what: string;
 
   /** @param what a place is, for messages */

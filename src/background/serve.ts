@@ -2,10 +2,12 @@
  * The process behind a mount or server in the background. It is told what to serve over its channel, answers once, and ends
  * with the service. If the command does not say then that it wants it, it was killed or gave up: the service is taken down again.
  */
+import { rmSync } from 'node:fs';
 import { messageOf, TimebandError } from '../../bands/errors.ts';
 import { toWireError } from '../../bands/workers/tasks.ts';
 import { wipeGrant } from '../keys/key-ring.ts';
 import { Repository } from '../repository.ts';
+import { limitCoreDumps } from '../sources/libc.ts';
 import { NOT_IN_ORDER, type RepositoryMessage, type ServeAnswer, WANTED } from './messages.ts';
 
 /** What is up. */
@@ -23,6 +25,7 @@ export type Serve<Message> = (message: Message, log: (line: string) => void) => 
 export function serveFrom<Request>(
   serve: (repository: Repository, request: Request, log: (line: string) => void) => Promise<Service>,
 ): Serve<RepositoryMessage<Request>> {
+  limitCoreDumps(); // before there is a key
   return async ({ root, key, request }, log) => {
     const repository = await Repository.open(root, key);
     wipeGrant(key);
@@ -31,10 +34,14 @@ export function serveFrom<Request>(
   };
 }
 
-/** Waits for the command's message, and serves what it asks for. The whole of a program. */
+/** Waits for the command's message, and serves what it asks for. The whole of a program; its argument is its log, until it has a task. */
 export function serveInBackground<Message>(serve: Serve<Message>): void {
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined); // a log that cannot be written ends no service
+  const leave = (): void => rmSync(process.argv[2] ?? '', { force: true }); // the command was killed
+  if (!process.connected) leave();
+  process.once('disconnect', leave);
   process.once('message', (message: Message) => {
+    process.off('disconnect', leave);
     run(serve, message).catch((error: unknown) => {
       log(messageOf(error));
       const known = error instanceof TimebandError ? error : new TimebandError(messageOf(error), { code: 'MOUNT_FAILED', cause: error });

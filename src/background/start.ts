@@ -1,10 +1,12 @@
 /** Starting a process that serves something in the background, and waiting until it is up or has failed. */
 import { type ChildProcess, fork } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { open, readFile } from 'node:fs/promises';
+import { open, readFile, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { ioError, TimebandError } from '../../bands/errors.ts';
-import { FILE_MODE } from '../../bands/store/files.ts';
+import { createDirectories, FILE_MODE } from '../../bands/store/files.ts';
 import { fromWireError } from '../../bands/workers/tasks.ts';
 import { type ProcessIdentity, processIdentity } from '../host.ts';
 import { wipeGrant } from '../keys/key-ring.ts';
@@ -21,46 +23,100 @@ const KEPT_AT_HAND = { MALLOC_MMAP_THRESHOLD_: '1048576', MALLOC_TRIM_THRESHOLD_
 /** How long a process that failed, or is not wanted any more, may take to end. */
 const EXIT_WAIT_MS = 20_000;
 
-export interface StartOptions {
-  /** A module that calls `serveInBackground`. */
-  readonly program: URL;
+export interface ServeOptions {
   /** What is served, for messages: a mount point, a socket. */
   readonly path: string;
+  /** Where what goes wrong is written. */
   readonly logFile: string;
   /** Called with the process before it is told what to serve, to note it. */
   readonly onStarted: (server: ProcessIdentity) => Promise<void>;
   readonly signal?: AbortSignal | undefined;
 }
 
-/**
- * Wipes a key in `message`, which is what the program is told to serve.
- * @throws TimebandError as the server found it, MOUNT_FAILED with what it logged, or INTERRUPTED; the process has then ended
- */
-export async function startServer(message: object, options: StartOptions): Promise<void> {
-  const { logFile, onStarted, signal } = options;
-  throwIfInterrupted(signal);
-  const child = await forkServer(fileURLToPath(options.program), logFile);
-  const exit = once(child, 'exit').catch(() => undefined);
-  const giveUp = (): void => hangUp(child);
-  signal?.addEventListener('abort', giveUp);
-  try {
-    await onStarted(processIdentity(child.pid ?? 0));
-    const answer = await ask(child, message);
-    if (answer !== undefined && 'error' in answer) throw fromWireError(answer.error);
-    if (answer === undefined || !(await tell(child, WANTED))) {
-      throwIfInterrupted(signal);
-      throw await diedError(options);
+/** A process that has no task yet. To load takes it as long as to derive a key, so who needs both starts it first. */
+export class BackgroundServer implements AsyncDisposable {
+  readonly #child: ChildProcess;
+  /** Where it writes until it is told what to serve. */
+  readonly #log: string;
+  readonly #exit: Promise<unknown>;
+  #isTold = false;
+
+  private constructor(child: ChildProcess, log: string) {
+    this.#child = child;
+    this.#log = log;
+    this.#exit = once(child, 'exit').catch(() => undefined);
+  }
+
+  /**
+   * @param program a module that calls `serveInBackground`
+   * @param folder where logs are
+   * @throws TimebandError IO_ERROR
+   */
+  static async start(program: URL, folder: string): Promise<BackgroundServer> {
+    await createDirectories(folder);
+    const log = path.join(folder, `starting-${randomBytes(8).toString('hex')}.log`);
+    try {
+      return new BackgroundServer(await forkServer(fileURLToPath(program), log), log);
+    } catch (error) {
+      await rm(log, { force: true });
+      throw error;
     }
-    child.unref();
-  } catch (error) {
-    hangUp(child);
-    const timer = setTimeout(() => child.kill('SIGKILL'), EXIT_WAIT_MS);
-    await exit;
+  }
+
+  /**
+   * Tells it what to serve, and waits until it does. Once only. Wipes a key in `message`.
+   * @throws TimebandError as the server found it, MOUNT_FAILED with what it logged, or INTERRUPTED; the process has then ended
+   */
+  async serve(message: object, options: ServeOptions): Promise<void> {
+    const { logFile, onStarted, signal } = options;
+    const child = this.#child;
+    const giveUp = (): void => hangUp(child);
+    try {
+      throwIfInterrupted(signal);
+      signal?.addEventListener('abort', giveUp);
+      await rename(this.#log, logFile);
+      this.#isTold = true;
+      await onStarted(processIdentity(child.pid ?? 0));
+      const answer = await this.#ask(message);
+      if (answer !== undefined && 'error' in answer) throw fromWireError(answer.error);
+      if (answer === undefined || !(await tell(child, WANTED))) {
+        throwIfInterrupted(signal);
+        throw await diedError(options);
+      }
+      child.unref();
+    } catch (error) {
+      await this.#end();
+      throw error;
+    } finally {
+      if (hasKey(message)) wipeGrant(message.key);
+      signal?.removeEventListener('abort', giveUp);
+    }
+  }
+
+  /** Its answer; undefined if it ended without, or before it was asked. */
+  #ask(message: object): Promise<ServeAnswer | undefined> {
+    return new Promise((resolve) => {
+      this.#child.once('message', (value: ServeAnswer) => resolve(value));
+      void this.#exit.then(() => resolve(undefined));
+      void tell(this.#child, message).then((isTold) => {
+        if (!isTold) hangUp(this.#child);
+      });
+    });
+  }
+
+  async #end(): Promise<void> {
+    hangUp(this.#child);
+    const timer = setTimeout(() => this.#child.kill('SIGKILL'), EXIT_WAIT_MS);
+    await this.#exit;
     clearTimeout(timer);
-    throw error;
-  } finally {
-    if (hasKey(message)) wipeGrant(message.key);
-    signal?.removeEventListener('abort', giveUp);
+  }
+
+  /** Ends it, unless it was told what to serve. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#isTold) return;
+    this.#child.kill('SIGKILL'); // it has nothing, and may still be loading
+    await this.#exit;
+    await rm(this.#log, { force: true });
   }
 }
 
@@ -71,7 +127,7 @@ export function throwIfInterrupted(signal: AbortSignal | undefined): void {
 
 async function forkServer(program: string, logFile: string): Promise<ChildProcess> {
   await using log = await open(logFile, 'a', FILE_MODE);
-  const child = fork(program, [], {
+  const child = fork(program, [logFile], {
     detached: true,
     serialization: 'advanced',
     stdio: ['ignore', log.fd, log.fd, 'ipc'],
@@ -87,17 +143,6 @@ async function forkServer(program: string, logFile: string): Promise<ChildProces
   }
 }
 
-/** Its answer; undefined if it ended without. */
-function ask(child: ChildProcess, message: object): Promise<ServeAnswer | undefined> {
-  return new Promise((resolve) => {
-    child.once('message', (value: ServeAnswer) => resolve(value));
-    child.once('exit', () => resolve(undefined));
-    void tell(child, message).then((isTold) => {
-      if (!isTold) hangUp(child);
-    });
-  });
-}
-
 /** @returns whether the process is there to be told */
 function tell(child: ChildProcess, message: object | typeof WANTED): Promise<boolean> {
   return new Promise((resolve) => {
@@ -111,10 +156,10 @@ function hangUp(child: ChildProcess): void {
   if (child.connected) child.disconnect();
 }
 
-async function diedError({ logFile, path }: StartOptions): Promise<TimebandError> {
+async function diedError({ logFile, path: place }: ServeOptions): Promise<TimebandError> {
   const text = (await readFile(logFile, 'utf8')).trim();
-  return new TimebandError(`the process that was to serve ${path} ended at once${text === '' ? '' : `: ${text}`}`, {
+  return new TimebandError(`the process that was to serve ${place} ended at once${text === '' ? '' : `: ${text}`}`, {
     code: 'MOUNT_FAILED',
-    path,
+    path: place,
   });
 }

@@ -81,13 +81,18 @@ export class CommandContext {
     const { config } = await readConfig(repositoryLayout(this.repositoryPath)); // before anybody is asked for a passphrase
     const unlock = await getUnlock(options, this.terminal);
     try {
-      process.umask(PRIVATE_UMASK); // what LevelDB and tools write is nobody else's, either
+      this.keepPrivate();
       await using catalog = this.catalogOf(toHex(config.id));
       using repository = await this.openRepository(this.repositoryPath, unlock, catalog);
       return await run(repository, catalog, unlock);
     } finally {
       wipeUnlock(unlock);
     }
+  }
+
+  /** What LevelDB, tools and servers write is nobody else's, either: from here on. */
+  keepPrivate(): void {
+    process.umask(PRIVATE_UMASK);
   }
 
   catalogOf(repositoryId: string): Catalog {

@@ -1,7 +1,10 @@
-/** How a mount point is named. */
+/** How a mount point is named, and the image in it. */
 import { lstat, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { ioError } from '../../bands/errors.ts';
+
+/** What shows a session. */
+export const IMAGE_NAME = 'image';
 
 /** The canonical name of a mount point. A folder is not resolved itself: it may be a dead mount; a link never is one. */
 export async function mountPointName(directory: string): Promise<string> {

@@ -1,15 +1,19 @@
 /** The commands `mount` and `unmount`, as a program calls them. */
 import { TimebandError } from '../../bands/errors.ts';
 import { isDeadMount, mountsAt } from '../../fuse/mount-table.ts';
-import { startServer } from '../background/start.ts';
+import { BackgroundServer } from '../background/start.ts';
 import type { ProcessIdentity } from '../host.ts';
 import type { Repository } from '../repository.ts';
 import { mountPointName } from './mount-point.ts';
 import { detachCommand, type MountRecord, MountRegistry } from './registry.ts';
 import { clearRemains, isFuseMounted, takeDownFuse } from './take-down.ts';
 
-/** The program that serves a mount. */
-export const MOUNT_PROGRAM: URL = new URL('./server-main.js', import.meta.url);
+const PROGRAM = new URL('./server-main.js', import.meta.url);
+
+/** A process that can serve repositories and sessions. Whoever opens a repository for it starts it before. */
+export async function startMountServer(stateDirectory: string): Promise<BackgroundServer> {
+  return await BackgroundServer.start(PROGRAM, new MountRegistry(stateDirectory).directory);
+}
 
 export interface BackgroundMountOptions {
   readonly stateDirectory: string;
@@ -18,6 +22,8 @@ export interface BackgroundMountOptions {
   readonly cacheBytes?: number | undefined;
   /** Aborted: what was begun is undone. */
   readonly signal?: AbortSignal | undefined;
+  /** Started ahead; else one is started. */
+  readonly server?: BackgroundServer | undefined;
 }
 
 export interface MountRepositoryOptions extends BackgroundMountOptions {
@@ -31,7 +37,7 @@ export async function mountRepository(repository: Repository, options: MountRepo
   const { root } = repository.layout;
   return await mountInBackground({ ...options, command: 'mount' }, (mountPoint) => ({
     record: { repository: root },
-    program: MOUNT_PROGRAM,
+    program: PROGRAM,
     message: {
       root,
       key: repository.exportKey(),
@@ -50,7 +56,7 @@ export interface BackgroundMount {
 
 /** Starts a process that serves a mount, and notes it. @returns the mount point */
 export async function mountInBackground(
-  options: Pick<BackgroundMountOptions, 'stateDirectory' | 'directory' | 'signal'> & { readonly command: string },
+  options: Pick<BackgroundMountOptions, 'stateDirectory' | 'directory' | 'signal' | 'server'> & { readonly command: string },
   describe: (mountPoint: string) => BackgroundMount,
 ): Promise<string> {
   const directory = await mountPointName(options.directory);
@@ -62,8 +68,8 @@ export async function mountInBackground(
   const onStarted = (server: ProcessIdentity): Promise<void> =>
     registry.put(directory, { ...record, fusePoint: directory, opened: undefined, server });
   try {
-    await startServer(message, {
-      program,
+    await using server = options.server ?? (await BackgroundServer.start(program, registry.directory));
+    await server.serve(message, {
       path: directory,
       logFile: await registry.newLogFile(directory),
       onStarted,

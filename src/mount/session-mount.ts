@@ -1,15 +1,16 @@
 /** One session served through FUSE at a private folder, step by step, each noted so that whatever kills this process, the next one finds it. */
 import path from 'node:path';
 import { messageOf, TimebandError } from '../../bands/errors.ts';
-import { startServer, throwIfInterrupted } from '../background/start.ts';
+import { type BackgroundServer, throwIfInterrupted } from '../background/start.ts';
 import type { OverlayChoice } from '../overlay.ts';
 import type { Repository } from '../repository.ts';
-import { MOUNT_PROGRAM } from './mounts.ts';
+import { IMAGE_NAME } from './mount-point.ts';
+import { startMountServer } from './mounts.ts';
 import type { MountRecord, MountRegistry } from './registry.ts';
-import { IMAGE_NAME } from './session-tree.ts';
 import { closeRecord } from './take-down.ts';
 
 export interface SessionMountOptions {
+  readonly stateDirectory: string;
   readonly volume: string;
   /** A session's id. */
   readonly session: string;
@@ -17,6 +18,8 @@ export interface SessionMountOptions {
   /** Where what is written goes; undefined: it is read-only. */
   readonly overlay?: OverlayChoice | undefined;
   readonly signal?: AbortSignal | undefined;
+  /** Started ahead; else one is started. */
+  readonly server?: BackgroundServer | undefined;
 }
 
 export class SessionMount {
@@ -54,10 +57,10 @@ export class SessionMount {
     this.begin('mount the session with FUSE');
     const { volume, session, cacheBytes, overlay, signal } = this.#options;
     const request = { mountPoint: this.record.fusePoint, allowOther: false, cacheBytes, only: { volume, session, overlay } };
-    await startServer(
+    await using server = this.#options.server ?? (await startMountServer(this.#options.stateDirectory));
+    await server.serve(
       { root: this.#repository.layout.root, key: this.#repository.exportKey(), request },
       {
-        program: MOUNT_PROGRAM,
         path: this.record.fusePoint,
         logFile: await this.#registry.newLogFile(this.#directory),
         onStarted: (server) => this.note({ server }),

@@ -11,9 +11,9 @@ import type { ImageTree, OpenImage, TreeEntry } from '../../fuse/image-tree.ts';
 import type { Repository } from '../repository.ts';
 import { holdSession, type ServedSession } from '../served-session.ts';
 import type { Volume } from '../volume.ts';
+import { IMAGE_NAME } from './mount-point.ts';
 import { openImage } from './open-image.ts';
 
-export const IMAGE_NAME = 'image';
 const LATEST = 'latest';
 /** How long the list of volumes is taken for true. */
 const VOLUMES_TTL_MS = 1000;

@@ -1,8 +1,8 @@
 /** The tree of one file, the image of one session or of whatever else is a disk. */
 import { isWritable, type ReadableImage, type WritableImage } from '../../bands/store/image.ts';
 import type { ImageTree, OpenImage, TreeEntry } from '../../fuse/image-tree.ts';
+import { IMAGE_NAME } from './mount-point.ts';
 import { openImage } from './open-image.ts';
-import { IMAGE_NAME } from './session-tree.ts';
 
 export class SingleImageTree implements ImageTree {
   readonly isWritable: boolean;

@@ -2,7 +2,7 @@
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { TimebandError } from '../../bands/errors.ts';
-import { startServer } from '../background/start.ts';
+import { BackgroundServer } from '../background/start.ts';
 import { type ProcessIdentity, stateOf } from '../host.ts';
 import type { Repository } from '../repository.ts';
 import { ServiceRegistry } from '../service-registry.ts';
@@ -46,7 +46,8 @@ export async function startNbd(repository: Repository, { stateDirectory, request
   const message = { root: repository.layout.root, key: repository.exportKey(), request };
   const onStarted = (server: ProcessIdentity): Promise<void> => registry.put(socket, { server, repository: repository.layout.root });
   try {
-    await startServer(message, { program: PROGRAM, path: socket, logFile: await registry.newLogFile(socket), onStarted, signal });
+    await using server = await BackgroundServer.start(PROGRAM, registry.directory);
+    await server.serve(message, { path: socket, logFile: await registry.newLogFile(socket), onStarted, signal });
   } catch (error) {
     await registry.remove(socket);
     throw error;

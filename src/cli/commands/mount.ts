@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf, TimebandError } from '../../../bands/errors.ts';
+import type { BackgroundServer } from '../../background/start.ts';
 import { knownDamage } from '../../damaged-bands.ts';
 import type { ServedMount } from '../../mount/serve-tree.ts';
 import type { Repository } from '../../repository.ts';
@@ -13,6 +14,13 @@ const BUSY_POLL_MS = 500;
 /** Loaded by the commands that mount only: a machine without FUSE backs up and restores all the same. */
 async function loadMounts(): Promise<typeof import('../../mount/mounts.ts')> {
   return await import('../../mount/mounts.ts');
+}
+
+/** The process that will serve a mount: it loads while the key is derived. */
+export async function startServerAhead(context: CommandContext): Promise<BackgroundServer> {
+  const { startMountServer } = await loadMounts();
+  context.keepPrivate();
+  return await startMountServer(context.stateDirectory);
 }
 
 export function parseCacheSize(value: unknown): number | undefined {
@@ -38,6 +46,7 @@ export function addMount(define: Define): void {
       const cacheBytes = parseCacheSize(options['cacheSize']);
       const scratch = scratchFolder(context, options);
       if (options['foreground'] === true) return await serveHere(context, directory, { allowOther, cacheBytes, scratchFolder: scratch });
+      await using server = await startServerAhead(context);
       const { mountRepository } = await loadMounts();
       const mounted = await context.withRepository(async (repository) => {
         await warnOfDamage(context, repository);
@@ -48,6 +57,7 @@ export function addMount(define: Define): void {
           cacheBytes,
           scratchFolder: scratch,
           signal: context.terminal.signal,
+          server,
         });
       });
       context.print(`Mounted at ${mounted}. Take it down with: timeband unmount ${mounted}`, { mountPoint: mounted });

@@ -4,7 +4,7 @@ import { splitVolumeAndSession } from '../../session-spec.ts';
 import type { Define } from '../define.ts';
 import { warnOfKnownDamage } from '../known-damage.ts';
 import { addOverlayOptions, overlayChoice } from '../overlay-options.ts';
-import { parseCacheSize } from './mount.ts';
+import { parseCacheSize, startServerAhead } from './mount.ts';
 
 export function addOpen(define: Define): void {
   define(
@@ -19,8 +19,9 @@ export function addOpen(define: Define): void {
       const partition = parsePartition(options['partition']);
       const cacheBytes = parseCacheSize(options['cacheSize']);
       const overlay = overlayChoice(context, options);
-      const { openSession } = await import('../../mount/opened.ts');
+      await using server = await startServerAhead(context);
       const opened = await context.withRepository(async (repository) => {
+        const { openSession } = await import('../../mount/opened.ts');
         const volume = await repository.volume(name);
         const id = await volume.resolve(session);
         await warnOfKnownDamage(context, volume, id);
@@ -33,6 +34,7 @@ export function addOpen(define: Define): void {
           cacheBytes,
           overlay,
           signal: context.terminal.signal,
+          server,
         });
       });
       context.print(

@@ -9,6 +9,8 @@ import { SeededRandom } from '../../random.ts';
 import type { RandomReadTimes } from '../random-reads.ts';
 
 const BLOCK_BYTES = 4096;
+/** Timeband's chunks; restic's and borg's are larger. */
+const PIECE_BYTES = 131_072;
 
 interface ReaderTask {
   readonly file: string;
@@ -55,16 +57,21 @@ function compare(reference: string, offsets: readonly number[], blocks: readonly
   closeSync(fd);
 }
 
-/** Where to read: the same in every run. */
+/** Where to read: the same in every run, and, as long as there is enough, never twice in one piece that tools decode at once. */
 function chooseOffsets(file: string, count: number, reference: string | undefined): number[] {
   const random = new SeededRandom('random reads');
   const fd = openSync(reference ?? file, 'r');
   const blocks = Math.floor(fstatSync(fd).size / BLOCK_BYTES);
   const block = new Uint8Array(BLOCK_BYTES);
   const offsets: number[] = [];
+  const pieces = new Set<number>();
   while (offsets.length < count) {
+    if (pieces.size * 2 * PIECE_BYTES > blocks * BLOCK_BYTES) pieces.clear();
     const offset = random.below(blocks) * BLOCK_BYTES;
-    if (reference === undefined || readBlock(fd, block, offset).some((byte) => byte !== 0)) offsets.push(offset);
+    const piece = Math.floor(offset / PIECE_BYTES);
+    if (pieces.has(piece) || (reference !== undefined && readBlock(fd, block, offset).every((byte) => byte === 0))) continue;
+    pieces.add(piece);
+    offsets.push(offset);
   }
   closeSync(fd);
   return offsets;

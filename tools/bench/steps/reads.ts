@@ -16,7 +16,8 @@ import { NULL_FUSE, STEP } from '../step-titles.ts';
 
 const NULL_PROGRAM = fileURLToPath(new URL('../children/null-fuse.js', import.meta.url));
 const ROUNDS = 3;
-const RANDOM_READS = 4000;
+/** Many, so that most come when the programs are warm. */
+const RANDOM_READS = 12_000;
 const READERS = 8;
 const MIB = 1_048_576;
 
