@@ -7,7 +7,7 @@ import { nameOfSealing, type PageEntries, readEntry, type StoredBand } from '../
 import type { SessionDirectory } from './session-directory.ts';
 
 /** A few hundred bytes each. */
-const MAX_PLACES = 1024;
+const MAX_PLACES = 4096;
 
 export interface BandPlace {
   readonly band: StoredBand;

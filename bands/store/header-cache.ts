@@ -5,7 +5,7 @@
 import type { BandHeader } from '../format/band-header.ts';
 
 /** In all; a header takes about 60 bytes for each chunk of its band. */
-const MAX_CHUNKS = 16_384;
+const MAX_CHUNKS = 65_536;
 
 export class HeaderCache {
   readonly #headers = new Map<string, BandHeader>();

@@ -35,6 +35,7 @@ export class BandPool {
   readonly #piscina: Promise<Piscina>;
   readonly #threads: number;
   readonly #running = new Set<Promise<unknown>>();
+  #closing: Promise<void> | undefined;
   /** Counts the threads that have loaded. */
   readonly #loaded: Int32Array = new Int32Array(new SharedArrayBuffer(4));
 
@@ -60,7 +61,12 @@ export class BandPool {
   }
 
   /** Stops the threads when they have done what they were asked for: an answer that comes later would be an error of nobody's. */
-  async close(): Promise<void> {
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     const piscina = await this.#piscina;
     await Promise.allSettled(this.#running);
     await this.#waitUntilLoaded();
@@ -89,6 +95,11 @@ async function startThreads(threads: number, workerData: WorkerStart): Promise<P
     concurrentTasksPerWorker: TASKS_PER_WORKER,
     workerData,
   });
+}
+
+/** For a process that answers readers. */
+export function readersPool(): BandPool {
+  return new BandPool(undefined, { servesReaders: true });
 }
 
 /** A volume's band keys for workers. Those of an open repository lie in memory that all threads share, and are wiped with it. */
