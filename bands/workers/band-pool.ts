@@ -8,6 +8,8 @@ import type { CipherName } from '../format/primitives.ts';
 import { type BandKeyMaterial, type BandTasks, fromWireError, type WireResult } from './tasks.ts';
 
 const TASKS_PER_WORKER = 2;
+/** By then a mount is up. */
+const BRING_UP_MS = 1000;
 /** How long a pool that is closed waits for threads that still load. */
 const LOADING_WAIT_MS = 10_000;
 const LOADING_POLL_MS = 5;
@@ -18,7 +20,8 @@ const AHEAD_NICENESS = 5;
 export interface BandPoolOptions {
   /**
    * Whether this process answers readers: what workers decode ahead of them then makes way for the answers. (With too few cores for
-   * both, workers otherwise get far ahead, and readers wait for the thread that copies.)
+   * both, workers otherwise get far ahead, and readers wait for the thread that copies.) Nor do threads load while something is
+   * brought up, which they would slow down: they do with the first task, or a little later.
    */
   readonly servesReaders?: boolean;
 }
@@ -32,24 +35,38 @@ export interface WorkerStart {
 export class BandPool {
   /** How many tasks keep every worker busy; hand in no more at once. */
   readonly capacity: number;
-  readonly #piscina: Promise<Piscina>;
   readonly #threads: number;
+  readonly #niceness: number;
+  #piscina: Promise<Piscina> | undefined;
+  #isClosed = false;
   readonly #running = new Set<Promise<unknown>>();
-  #closing: Promise<void> | undefined;
   /** Counts the threads that have loaded. */
   readonly #loaded: Int32Array = new Int32Array(new SharedArrayBuffer(4));
 
-  /** Threads are started at once, so that they are up when the first task comes. */
-  constructor(threads: number = availableParallelism(), options: BandPoolOptions = {}) {
+  /** Threads are started at once, so that they are up when the first task comes, or as `options` say. */
+  constructor(threads: number = availableParallelism(), { servesReaders = false }: BandPoolOptions = {}) {
     this.capacity = threads * TASKS_PER_WORKER;
     this.#threads = threads;
-    this.#piscina = startThreads(threads, { loaded: this.#loaded, niceness: options.servesReaders === true ? AHEAD_NICENESS : 0 });
+    this.#niceness = servesReaders ? AHEAD_NICENESS : 0;
+    if (servesReaders) setTimeout(() => this.#startUnlessClosed(), BRING_UP_MS).unref();
+    else void this.#start();
+  }
+
+  #startUnlessClosed(): void {
+    if (!this.#isClosed) void this.#start();
+  }
+
+  #start(): Promise<Piscina> {
+    if (this.#piscina !== undefined) return this.#piscina;
+    if (this.#isClosed) return Promise.reject(new Error('the pool is closed'));
+    this.#piscina = startThreads(this.#threads, { loaded: this.#loaded, niceness: this.#niceness });
     this.#piscina.catch(() => undefined); // run() and close() tell
+    return this.#piscina;
   }
 
   /** Runs one task. @throws TimebandError as the task throws it */
   async run<Name extends keyof BandTasks>(name: Name, task: BandTasks[Name]['task']): Promise<BandTasks[Name]['result']> {
-    const running: Promise<WireResult<BandTasks[Name]['result']>> = this.#piscina.then((piscina) => piscina.run(task, { name }));
+    const running: Promise<WireResult<BandTasks[Name]['result']>> = this.#start().then((piscina) => piscina.run(task, { name }));
     this.#running.add(running);
     try {
       const answer = await running;
@@ -61,13 +78,10 @@ export class BandPool {
   }
 
   /** Stops the threads when they have done what they were asked for: an answer that comes later would be an error of nobody's. */
-  close(): Promise<void> {
-    this.#closing ??= this.#close();
-    return this.#closing;
-  }
-
-  async #close(): Promise<void> {
+  async close(): Promise<void> {
+    this.#isClosed = true;
     const piscina = await this.#piscina;
+    if (piscina === undefined) return; // it never had anything to do
     await Promise.allSettled(this.#running);
     await this.#waitUntilLoaded();
     await piscina.destroy();
@@ -95,11 +109,6 @@ async function startThreads(threads: number, workerData: WorkerStart): Promise<P
     concurrentTasksPerWorker: TASKS_PER_WORKER,
     workerData,
   });
-}
-
-/** For a process that answers readers. */
-export function readersPool(): BandPool {
-  return new BandPool(undefined, { servesReaders: true });
 }
 
 /** A volume's band keys for workers. Those of an open repository lie in memory that all threads share, and are wiped with it. */

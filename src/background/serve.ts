@@ -34,25 +34,18 @@ export function serveFrom<Request>(
   };
 }
 
-/**
- * Waits for the command's message, and serves what it asks for. The whole of a program; its argument is its log, until it has a task.
- * @param letGo of what was made ready for it, if nothing is served
- */
-export function serveInBackground<Message>(serve: Serve<Message>, letGo: () => Promise<void> = () => Promise.resolve()): void {
+/** Waits for the command's message, and serves what it asks for. The whole of a program; its argument is its log, until it has a task. */
+export function serveInBackground<Message>(serve: Serve<Message>): void {
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => undefined); // a log that cannot be written ends no service
-  const leave = (): void => {
-    rmSync(process.argv[2] ?? '', { force: true });
-    void letGo();
-  };
+  const leave = (): void => rmSync(process.argv[2] ?? '', { force: true }); // the command was killed
   if (!process.connected) leave();
-  process.once('disconnect', leave); // the command was killed
+  process.once('disconnect', leave);
   process.once('message', (message: Message) => {
     process.off('disconnect', leave);
     run(serve, message).catch((error: unknown) => {
       log(messageOf(error));
       const known = error instanceof TimebandError ? error : new TimebandError(messageOf(error), { code: 'MOUNT_FAILED', cause: error });
       answer({ error: toWireError(known) }, hangUp);
-      void letGo();
     });
   });
 }

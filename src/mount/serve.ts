@@ -2,7 +2,7 @@
 import { parseSessionId } from '../../bands/format/session-id.ts';
 import { ReadCache } from '../../bands/store/read-cache.ts';
 import type { SessionImageOptions } from '../../bands/store/session-image.ts';
-import type { BandPool } from '../../bands/workers/band-pool.ts';
+import { BandPool } from '../../bands/workers/band-pool.ts';
 import type { ImageTree } from '../../fuse/image-tree.ts';
 import type { Repository } from '../repository.ts';
 import { type SessionChoice, serveSession } from '../served-session.ts';
@@ -19,15 +19,9 @@ export interface ServeRequest extends TreePlace {
   readonly scratchFolder?: string | undefined;
 }
 
-/**
- * Takes the pool over: closes it in the end, or if this fails.
- * @throws TimebandError MOUNT_FAILED, MOUNT_BUSY, FUSE_UNAVAILABLE, SESSION_NOT_FOUND
- */
-export async function serveMount(
-  repository: Repository,
-  request: ServeRequest,
-  { pool, log }: { readonly pool: BandPool; readonly log: (line: string) => void },
-): Promise<ServedMount> {
+/** @throws TimebandError MOUNT_FAILED, MOUNT_BUSY, FUSE_UNAVAILABLE, SESSION_NOT_FOUND */
+export async function serveMount(repository: Repository, request: ServeRequest, log: (line: string) => void): Promise<ServedMount> {
+  const pool = new BandPool(undefined, { servesReaders: true });
   const options = { pool, cache: new ReadCache(request.cacheBytes) };
   const { tree, close } = await (request.only === undefined
     ? allSessions(repository, { ...options, scratchFolder: request.scratchFolder })

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { messageOf } from '../../bands/errors.ts';
 import { ReadCache } from '../../bands/store/read-cache.ts';
-import type { BandPool } from '../../bands/workers/band-pool.ts';
+import { BandPool } from '../../bands/workers/band-pool.ts';
 import type { Service } from '../background/serve.ts';
 import { NbdServer } from '../nbd/server/nbd-server.ts';
 import type { ServedExport } from '../nbd/server/served-export.ts';
@@ -21,15 +21,9 @@ export interface NbdRequest {
   readonly sessions: readonly NamedSession[];
 }
 
-/**
- * Takes the pool over: closes it in the end, or if this fails.
- * @throws TimebandError SESSION_NOT_FOUND, TARGET_EXISTS, LOCKED, IO_ERROR; nothing listens then
- */
-export async function serveNbd(
-  repository: Repository,
-  request: NbdRequest,
-  { pool, log }: { readonly pool: BandPool; readonly log: (line: string) => void },
-): Promise<Service> {
+/** @throws TimebandError SESSION_NOT_FOUND, TARGET_EXISTS, LOCKED, IO_ERROR; nothing listens then */
+export async function serveNbd(repository: Repository, request: NbdRequest, log: (line: string) => void): Promise<Service> {
+  const pool = new BandPool(undefined, { servesReaders: true });
   const served: ServedSession[] = [];
   const letGo = async (): Promise<void> => {
     await pool.close();

@@ -43,3 +43,13 @@ test.serial('threads that decode ahead of readers are nicer than the others of t
   t.deepEqual(nicer(), []);
   await plain.close();
 });
+
+test.serial('a pool that is closed before its threads are wanted starts none, and runs nothing', async (t) => {
+  const threads = niceness().size;
+  const pool = new BandPool(4, { servesReaders: true });
+  await pool.close();
+  await t.throwsAsync(pool.run('checkCrc', { file: '/nonexistent' }), { message: /closed/ });
+  await sleep(1500);
+  t.true(niceness().size < threads + 4);
+  t.deepEqual(nicer(), []);
+});

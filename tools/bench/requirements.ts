@@ -44,6 +44,7 @@ const MAX_TOLD = 1.5;
 /** By step. */
 const MAX_TIMES_MS: Readonly<Record<string, number>> = {
   [STEP.opened]: 1000,
+  [STEP.openedAgain]: 1000,
   [STEP.look]: 1000,
   [STEP.unchangedLarge]: 1000,
   [STEP.listWarm]: 1000,
@@ -85,7 +86,7 @@ function judgeSpeed(rows: readonly Row[], { step, times }: SpeedTarget): Verdict
     if (usage === undefined) return [];
     const ratio = usage.wallMs / ours.wallMs;
     const target = times[tool];
-    const tail = target === undefined ? (tool === SHOWN_TOO ? 'shown too' : 'no target') : `target ${target}`;
+    const tail = target === undefined ? (tool === SHOWN_TOO ? 'shown too' : 'no target') : `target ${Number(target.toFixed(2))}`;
     const cpu = (usage.cpuMs / ours.cpuMs).toFixed(2);
     return [
       {

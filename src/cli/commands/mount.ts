@@ -1,6 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { messageOf, TimebandError } from '../../../bands/errors.ts';
-import { readersPool } from '../../../bands/workers/band-pool.ts';
 import type { BackgroundServer } from '../../background/start.ts';
 import { knownDamage } from '../../damaged-bands.ts';
 import type { ServedMount } from '../../mount/serve-tree.ts';
@@ -96,13 +95,13 @@ async function serveHere(
   const { serveMount } = await import('../../mount/serve.ts');
   const { mountPointName } = await import('../../mount/mount-point.ts');
   const { MountRegistry } = await import('../../mount/registry.ts');
-  await using pool = readersPool();
   await context.withRepository(async (repository) => {
     await warnOfDamage(context, repository);
     const mountPoint = await mountPointName(directory);
     const lock = await new MountRegistry(context.stateDirectory).lock(mountPoint, 'mount');
-    const log = (line: string): void => context.warn(line);
-    const mount = await serveMount(repository, { mountPoint, ...options, only: undefined }, { pool, log }).finally(() => lock.release());
+    const mount = await serveMount(repository, { mountPoint, ...options, only: undefined }, (line) => context.warn(line)).finally(() =>
+      lock.release(),
+    );
     context.print(`Mounted at ${mount.mountPoint}. Ctrl-C takes it down.`, { mountPoint: mount.mountPoint });
     const takeDown = (): void => void takeDownWhenFree(context, mount);
     if (context.terminal.signal.aborted) takeDown();

@@ -1,6 +1,5 @@
 import path from 'node:path';
 import { messageOf, TimebandError } from '../../../bands/errors.ts';
-import { readersPool } from '../../../bands/workers/band-pool.ts';
 import { formatNbdAddress } from '../../nbd/nbd-address.ts';
 import type { NamedSession, NbdRequest } from '../../nbd-service/serve.ts';
 import type { OverlayChoice } from '../../overlay.ts';
@@ -71,7 +70,7 @@ async function resolveAll(
 
 async function serveHere(context: CommandContext, repository: Repository, request: NbdRequest): Promise<void> {
   const { serveNbd } = await import('../../nbd-service/serve.ts');
-  const service = await serveNbd(repository, request, { pool: readersPool(), log: (line) => context.warn(line) });
+  const service = await serveNbd(repository, request, (line) => context.warn(line));
   printServed(context, request, 'Ctrl-C ends it.');
   const { signal } = context.terminal;
   const stop = (): void => void service.down().catch((error: unknown) => context.warn(messageOf(error)));

@@ -24,11 +24,7 @@ test('an overlay whose disk fails in the end keeps no other from being made dura
   const { sessionId: session } = await at.session('disk');
   const overlays = { bad: at.at('mnt', 'overlay'), good: at.at('good.overlay') };
   const sessions = Object.entries(overlays).map(([exportName, file]) => ({ exportName, volume: 'disk', session, overlay: { file } }));
-  const service = await serveNbd(
-    at.repository,
-    { socket: at.at('s'), cacheBytes: undefined, sessions },
-    { pool: new BandPool(1), log: () => undefined },
-  );
+  const service = await serveNbd(at.repository, { socket: at.at('s'), cacheBytes: undefined, sessions }, () => undefined);
   const bytes = fill('written', 4096);
   for (const { exportName } of sessions) {
     const client = new RawClient(at.at('s'));
