@@ -1,32 +1,22 @@
 /** A server that is started before it is known what it will serve: when nobody wants it any more, nothing of it stays. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { pathToFileURL } from 'node:url';
 import test from 'ava';
 import { BackgroundServer } from '../../../src/background/start.ts';
 import { workspace } from '../../support/workspace.ts';
+import { readProc, until } from '../mount/mount-support.ts';
 
 const PROGRAM = new URL('../../../src/mount/server-main.js', import.meta.url);
 const START = new URL('../../../src/background/start.js', import.meta.url);
-const WAIT_MS = 30_000;
 
 /** The processes that have `text` among their arguments. */
-function processesWith(text: string): string[] {
-  return readdirSync('/proc').filter((id) => {
-    if (!/^\d+$/.test(id) || id === String(process.pid)) return false;
-    try {
-      return readFileSync(`/proc/${id}/cmdline`, 'utf8').includes(text);
-    } catch {
-      return false; // it has ended
-    }
-  });
-}
-
-async function until(isSo: () => boolean): Promise<boolean> {
-  for (const deadline = performance.now() + WAIT_MS; performance.now() < deadline; await sleep(20)) if (isSo()) return true;
-  return false;
+function processesWith(text: string): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && name !== String(process.pid))
+    .map(Number)
+    .filter((pid) => readProc(pid, 'cmdline').includes(text));
 }
 
 test('one that is not needed has ended, and its log is gone', async (t) => {
@@ -52,7 +42,7 @@ test('one whose command is killed ends, and removes its log itself', async (t) =
   await once(command.stdout, 'data');
   t.is(readdirSync(folder).length, 1);
   command.kill('SIGKILL');
-  t.true(await until(() => processesWith(folder).length === 0));
+  await until('it has ended', () => processesWith(folder).length === 0);
   t.deepEqual(readdirSync(folder), []);
 });
 
@@ -76,7 +66,7 @@ test('one that ended before it was told anything is an error with what it said',
   const program = space.at('broken.mjs');
   writeFileSync(program, 'process.stderr.write("it is broken\\n"); process.exit(1);');
   await using server = await BackgroundServer.start(pathToFileURL(program), space.at('mounts'));
-  await until(() => processesWith(program).length === 0);
+  await until('it has ended', () => processesWith(program).length === 0);
   const serving = server.serve({}, { path: space.at('mnt'), logFile: space.at('log'), onStarted: () => Promise.resolve() });
   await t.throwsAsync(serving, { code: 'MOUNT_FAILED', message: /ended at once: it is broken/ });
 });
